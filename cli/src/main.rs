@@ -1,0 +1,2 @@
+//! The `milena` command.
+fn main() {}

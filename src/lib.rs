@@ -1,0 +1,22 @@
+//! milena: an Apache Kafka client in pure Rust.
+//!
+//! It speaks Kafka's TCP protocol itself: producer, consumer, administration, and on top of them a request-reply layer
+//! whose replies are not lost to a rebalance. Nothing in a default build is written in C.
+#![forbid(unsafe_code)]
+
+mod client;
+mod consumer;
+mod error;
+mod network;
+mod partitioner;
+mod producer;
+mod protocol;
+mod record;
+mod request_reply;
+mod state;
+
+#[cfg(feature = "broker")]
+pub mod broker;
+
+pub use error::{Error, ErrorKind, Result};
+pub use protocol::error_code::ErrorCode;

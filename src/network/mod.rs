@@ -1,0 +1,2 @@
+//! The only sockets. What a produce or a fetch means is not known here.
+pub(crate) mod call;

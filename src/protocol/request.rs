@@ -1,0 +1,137 @@
+//! What makes a message of `kafka-protocol` a request: its key, its name, its response, the versions both sides share.
+//!
+//! `kafka-protocol` ties request and response together only when it is built for clients and brokers at once, and its
+//! `ApiKey::valid_versions` reports versions that the request type cannot encode; hence this table.
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message};
+
+/// A request that a node answers with [`Request::Response`].
+pub trait Request: Message + Encodable + HeaderVersion {
+    /// The API key in the request header.
+    const KEY: i16;
+    /// Kafka's name of the API, for errors and traces.
+    const NAME: &'static str;
+    /// Lowest and highest version that both the request and the response type can express.
+    const RANGE: (i16, i16) = (
+        max(Self::VERSIONS.min, Self::Response::VERSIONS.min),
+        min(Self::VERSIONS.max, Self::Response::VERSIONS.max),
+    );
+    /// The answer.
+    type Response: Message + Decodable + HeaderVersion;
+}
+
+const fn max(a: i16, b: i16) -> i16 {
+    if a > b { a } else { b }
+}
+
+const fn min(a: i16, b: i16) -> i16 {
+    if a < b { a } else { b }
+}
+
+macro_rules! requests {
+    ($($key:literal $name:literal $request:ident $response:ident,)*) => {
+        $(impl Request for $request {
+            const KEY: i16 = $key;
+            const NAME: &'static str = $name;
+            type Response = $response;
+        })*
+
+        /// Kafka's name of an API key, `None` for one that milena does not know.
+        pub(crate) fn api_name(key: i16) -> Option<&'static str> {
+            match key {
+                $($key => Some($name),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+requests! {
+    0 "Produce" ProduceRequest ProduceResponse,
+    1 "Fetch" FetchRequest FetchResponse,
+    2 "ListOffsets" ListOffsetsRequest ListOffsetsResponse,
+    3 "Metadata" MetadataRequest MetadataResponse,
+    8 "OffsetCommit" OffsetCommitRequest OffsetCommitResponse,
+    9 "OffsetFetch" OffsetFetchRequest OffsetFetchResponse,
+    10 "FindCoordinator" FindCoordinatorRequest FindCoordinatorResponse,
+    11 "JoinGroup" JoinGroupRequest JoinGroupResponse,
+    12 "Heartbeat" HeartbeatRequest HeartbeatResponse,
+    13 "LeaveGroup" LeaveGroupRequest LeaveGroupResponse,
+    14 "SyncGroup" SyncGroupRequest SyncGroupResponse,
+    15 "DescribeGroups" DescribeGroupsRequest DescribeGroupsResponse,
+    16 "ListGroups" ListGroupsRequest ListGroupsResponse,
+    17 "SaslHandshake" SaslHandshakeRequest SaslHandshakeResponse,
+    18 "ApiVersions" ApiVersionsRequest ApiVersionsResponse,
+    19 "CreateTopics" CreateTopicsRequest CreateTopicsResponse,
+    20 "DeleteTopics" DeleteTopicsRequest DeleteTopicsResponse,
+    21 "DeleteRecords" DeleteRecordsRequest DeleteRecordsResponse,
+    22 "InitProducerId" InitProducerIdRequest InitProducerIdResponse,
+    23 "OffsetForLeaderEpoch" OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
+    24 "AddPartitionsToTxn" AddPartitionsToTxnRequest AddPartitionsToTxnResponse,
+    25 "AddOffsetsToTxn" AddOffsetsToTxnRequest AddOffsetsToTxnResponse,
+    26 "EndTxn" EndTxnRequest EndTxnResponse,
+    27 "WriteTxnMarkers" WriteTxnMarkersRequest WriteTxnMarkersResponse,
+    28 "TxnOffsetCommit" TxnOffsetCommitRequest TxnOffsetCommitResponse,
+    29 "DescribeAcls" DescribeAclsRequest DescribeAclsResponse,
+    30 "CreateAcls" CreateAclsRequest CreateAclsResponse,
+    31 "DeleteAcls" DeleteAclsRequest DeleteAclsResponse,
+    32 "DescribeConfigs" DescribeConfigsRequest DescribeConfigsResponse,
+    33 "AlterConfigs" AlterConfigsRequest AlterConfigsResponse,
+    34 "AlterReplicaLogDirs" AlterReplicaLogDirsRequest AlterReplicaLogDirsResponse,
+    35 "DescribeLogDirs" DescribeLogDirsRequest DescribeLogDirsResponse,
+    36 "SaslAuthenticate" SaslAuthenticateRequest SaslAuthenticateResponse,
+    37 "CreatePartitions" CreatePartitionsRequest CreatePartitionsResponse,
+    38 "CreateDelegationToken" CreateDelegationTokenRequest CreateDelegationTokenResponse,
+    39 "RenewDelegationToken" RenewDelegationTokenRequest RenewDelegationTokenResponse,
+    40 "ExpireDelegationToken" ExpireDelegationTokenRequest ExpireDelegationTokenResponse,
+    41 "DescribeDelegationToken" DescribeDelegationTokenRequest DescribeDelegationTokenResponse,
+    42 "DeleteGroups" DeleteGroupsRequest DeleteGroupsResponse,
+    43 "ElectLeaders" ElectLeadersRequest ElectLeadersResponse,
+    44 "IncrementalAlterConfigs" IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
+    45 "AlterPartitionReassignments" AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse,
+    46 "ListPartitionReassignments" ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse,
+    47 "OffsetDelete" OffsetDeleteRequest OffsetDeleteResponse,
+    48 "DescribeClientQuotas" DescribeClientQuotasRequest DescribeClientQuotasResponse,
+    49 "AlterClientQuotas" AlterClientQuotasRequest AlterClientQuotasResponse,
+    50 "DescribeUserScramCredentials" DescribeUserScramCredentialsRequest DescribeUserScramCredentialsResponse,
+    51 "AlterUserScramCredentials" AlterUserScramCredentialsRequest AlterUserScramCredentialsResponse,
+    52 "Vote" VoteRequest VoteResponse,
+    53 "BeginQuorumEpoch" BeginQuorumEpochRequest BeginQuorumEpochResponse,
+    54 "EndQuorumEpoch" EndQuorumEpochRequest EndQuorumEpochResponse,
+    55 "DescribeQuorum" DescribeQuorumRequest DescribeQuorumResponse,
+    56 "AlterPartition" AlterPartitionRequest AlterPartitionResponse,
+    57 "UpdateFeatures" UpdateFeaturesRequest UpdateFeaturesResponse,
+    58 "Envelope" EnvelopeRequest EnvelopeResponse,
+    59 "FetchSnapshot" FetchSnapshotRequest FetchSnapshotResponse,
+    60 "DescribeCluster" DescribeClusterRequest DescribeClusterResponse,
+    61 "DescribeProducers" DescribeProducersRequest DescribeProducersResponse,
+    62 "BrokerRegistration" BrokerRegistrationRequest BrokerRegistrationResponse,
+    63 "BrokerHeartbeat" BrokerHeartbeatRequest BrokerHeartbeatResponse,
+    64 "UnregisterBroker" UnregisterBrokerRequest UnregisterBrokerResponse,
+    65 "DescribeTransactions" DescribeTransactionsRequest DescribeTransactionsResponse,
+    66 "ListTransactions" ListTransactionsRequest ListTransactionsResponse,
+    67 "AllocateProducerIds" AllocateProducerIdsRequest AllocateProducerIdsResponse,
+    68 "ConsumerGroupHeartbeat" ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse,
+    69 "ConsumerGroupDescribe" ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse,
+    70 "ControllerRegistration" ControllerRegistrationRequest ControllerRegistrationResponse,
+    71 "GetTelemetrySubscriptions" GetTelemetrySubscriptionsRequest GetTelemetrySubscriptionsResponse,
+    72 "PushTelemetry" PushTelemetryRequest PushTelemetryResponse,
+    73 "AssignReplicasToDirs" AssignReplicasToDirsRequest AssignReplicasToDirsResponse,
+    74 "ListConfigResources" ListConfigResourcesRequest ListConfigResourcesResponse,
+    75 "DescribeTopicPartitions" DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
+    76 "ShareGroupHeartbeat" ShareGroupHeartbeatRequest ShareGroupHeartbeatResponse,
+    77 "ShareGroupDescribe" ShareGroupDescribeRequest ShareGroupDescribeResponse,
+    78 "ShareFetch" ShareFetchRequest ShareFetchResponse,
+    79 "ShareAcknowledge" ShareAcknowledgeRequest ShareAcknowledgeResponse,
+    80 "AddRaftVoter" AddRaftVoterRequest AddRaftVoterResponse,
+    81 "RemoveRaftVoter" RemoveRaftVoterRequest RemoveRaftVoterResponse,
+    82 "UpdateRaftVoter" UpdateRaftVoterRequest UpdateRaftVoterResponse,
+    83 "InitializeShareGroupState" InitializeShareGroupStateRequest InitializeShareGroupStateResponse,
+    84 "ReadShareGroupState" ReadShareGroupStateRequest ReadShareGroupStateResponse,
+    85 "WriteShareGroupState" WriteShareGroupStateRequest WriteShareGroupStateResponse,
+    86 "DeleteShareGroupState" DeleteShareGroupStateRequest DeleteShareGroupStateResponse,
+    87 "ReadShareGroupStateSummary" ReadShareGroupStateSummaryRequest ReadShareGroupStateSummaryResponse,
+    90 "DescribeShareGroupOffsets" DescribeShareGroupOffsetsRequest DescribeShareGroupOffsetsResponse,
+    91 "AlterShareGroupOffsets" AlterShareGroupOffsetsRequest AlterShareGroupOffsetsResponse,
+    92 "DeleteShareGroupOffsets" DeleteShareGroupOffsetsRequest DeleteShareGroupOffsetsResponse,
+}

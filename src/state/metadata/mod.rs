@@ -1,0 +1,4 @@
+//! The cluster as the client knows it.
+pub(crate) mod cluster;
+
+pub(crate) use cluster::{Cluster, Node, Partition, Topic};
