@@ -14,9 +14,11 @@ mod protocol;
 mod record;
 mod request_reply;
 mod state;
+mod topic_partition;
 
 #[cfg(feature = "broker")]
 pub mod broker;
 
 pub use error::{Error, ErrorKind, Result};
 pub use protocol::error_code::ErrorCode;
+pub use topic_partition::TopicPartition;

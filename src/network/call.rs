@@ -12,7 +12,9 @@ use crate::error::{Error, ErrorKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Purpose {
     Produce,
-    Fetch,
+    /// A fetch is parked until there is data, so each reader, by its number, has a connection of its own: two consumers
+    /// of one client would else stand in each other's way.
+    Fetch(u32),
     Group,
     Rest,
 }
