@@ -16,3 +16,4 @@
 
 pub(crate) mod backoff;
 pub(crate) mod metadata;
+pub(crate) mod reply;

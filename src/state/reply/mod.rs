@@ -1,0 +1,9 @@
+//! Request-reply: which call a reply belongs to, how requests and replies are labelled, what a responder has finished.
+//!
+//! Nothing here knows a consumer group. A call names the partition it wants its reply on; whoever reads that partition
+//! hands each record to the [`router`], which knows whose it is.
+
+pub(crate) mod correlation;
+pub(crate) mod dialect;
+pub(crate) mod router;
+pub(crate) mod tracker;

@@ -1,0 +1,200 @@
+//! The table of pending calls: each call ends exactly once, by whoever removes it first.
+//!
+//! ```text
+//!             reply | deadline | send failure | cancel | close
+//! (pending) ----------------------------------------------------> (gone)      a later reply: late or duplicate
+//! ```
+//!
+//! Invariants
+//! - A waiter leaves the table once; nobody but who took it out may complete it.
+//! - `pending` and `deadlines` hold the same calls.
+//! - Memory is bounded by the calls in flight plus [`REMEMBERED`] numbers.
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use super::correlation::{ReplyCorrelation, ReplyId};
+
+/// How many calls that ended without a reply are remembered, to tell a late reply from a repeated one in the counts.
+const REMEMBERED: usize = 4096;
+
+/// A call in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(u64);
+
+/// Whose a reply is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Addressee<W> {
+    /// This waiter's; the call has ended.
+    Waiter(W),
+    /// A call that ended before its reply came.
+    Late,
+    /// A call that was answered already: the responder ran twice, its producer retried, or an old position was read again.
+    Duplicate,
+    /// Nobody's here: another requester shares the partition, or this is no reply at all.
+    Stranger,
+}
+
+/// How many calls ended in which way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) registered: u64,
+    pub(crate) answered: u64,
+    pub(crate) timed_out: u64,
+    pub(crate) failed: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) closed: u64,
+    pub(crate) late: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) stranger: u64,
+}
+
+/// The pending calls of one requester. `W` is whatever completes a call; the table only keeps it.
+#[derive(Debug)]
+pub(crate) struct Router<W> {
+    correlation: ReplyCorrelation,
+    /// By number, hence by age.
+    pending: BTreeMap<u64, Pending<W>>,
+    deadlines: BTreeSet<(Instant, u64)>,
+    next: u64,
+    unanswered: BTreeSet<u64>,
+    counts: Counts,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Pending<W> {
+    waiter: W,
+    deadline: Instant,
+    sent: i64,
+    route: usize,
+}
+
+impl<W> Router<W> {
+    pub(crate) fn new(correlation: ReplyCorrelation) -> Self {
+        Self {
+            correlation,
+            pending: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            next: 0,
+            unanswered: BTreeSet::new(),
+            counts: Counts::default(),
+            closed: false,
+        }
+    }
+
+    /// Enters a call, before its request is sent: a reply may be there before the send returns. `sent` is the wall clock
+    /// in milliseconds, `route` the reply partition it asks for. A closed table gives the waiter back.
+    pub(crate) fn register(
+        &mut self,
+        deadline: Instant,
+        sent: i64,
+        route: usize,
+        waiter: W,
+    ) -> Result<(Ticket, ReplyId), W> {
+        if self.closed {
+            return Err(waiter);
+        }
+        let call = self.next;
+        self.next += 1;
+        self.counts.registered += 1;
+        self.pending.insert(call, Pending { waiter, deadline, sent, route });
+        self.deadlines.insert((deadline, call));
+        Ok((Ticket(call), self.correlation.id(call)))
+    }
+
+    /// A record with this id was read from a reply partition.
+    pub(crate) fn handle_reply(&mut self, id: &[u8]) -> Addressee<W> {
+        let call = self.correlation.call(id).filter(|&call| call < self.next);
+        let Some(call) = call else {
+            self.counts.stranger += 1;
+            return Addressee::Stranger;
+        };
+        if let Some(waiter) = self.remove(call) {
+            self.counts.answered += 1;
+            Addressee::Waiter(waiter)
+        } else if self.unanswered.remove(&call) {
+            self.counts.late += 1;
+            Addressee::Late
+        } else {
+            self.counts.duplicate += 1;
+            Addressee::Duplicate
+        }
+    }
+
+    /// A record without any id was read from a reply partition.
+    pub(crate) fn handle_stranger(&mut self) {
+        self.counts.stranger += 1;
+    }
+
+    /// The next call whose deadline has passed, earliest first. To be asked until it answers `None`.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<W> {
+        let &(deadline, call) = self.deadlines.first()?;
+        if deadline > now {
+            return None;
+        }
+        self.counts.timed_out += 1;
+        self.remove_unanswered(call)
+    }
+
+    /// Nobody waits for the call any more.
+    pub(crate) fn cancel(&mut self, ticket: Ticket) -> Option<W> {
+        let waiter = self.remove_unanswered(ticket.0)?;
+        self.counts.cancelled += 1;
+        Some(waiter)
+    }
+
+    /// The request surely was not sent.
+    pub(crate) fn fail(&mut self, ticket: Ticket) -> Option<W> {
+        let waiter = self.remove_unanswered(ticket.0)?;
+        self.counts.failed += 1;
+        Some(waiter)
+    }
+
+    /// Ends all calls; later ones are refused.
+    pub(crate) fn close(&mut self) -> Vec<W> {
+        self.refuse();
+        self.deadlines.clear();
+        self.counts.closed += self.pending.len() as u64;
+        std::mem::take(&mut self.pending).into_values().map(|pending| pending.waiter).collect()
+    }
+
+    /// Refuses new calls; those pending go on.
+    pub(crate) fn refuse(&mut self) {
+        self.closed = true;
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|&(deadline, _)| deadline)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// When the oldest call that waits on this route was sent: no reply that matters is older.
+    pub(crate) fn oldest(&self, route: usize) -> Option<i64> {
+        self.pending.values().find(|pending| pending.route == route).map(|pending| pending.sent)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn remove(&mut self, call: u64) -> Option<W> {
+        let pending = self.pending.remove(&call)?;
+        self.deadlines.remove(&(pending.deadline, call));
+        Some(pending.waiter)
+    }
+
+    fn remove_unanswered(&mut self, call: u64) -> Option<W> {
+        let waiter = self.remove(call)?;
+        self.unanswered.insert(call);
+        if self.unanswered.len() > REMEMBERED {
+            self.unanswered.pop_first();
+        }
+        Some(waiter)
+    }
+}
+
+#[cfg(test)]
+mod tests;
