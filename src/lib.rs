@@ -10,7 +10,7 @@ mod error;
 mod network;
 mod partitioner;
 mod producer;
-mod protocol;
+pub mod protocol;
 mod record;
 mod request_reply;
 mod state;
@@ -19,6 +19,7 @@ mod topic_partition;
 #[cfg(feature = "broker")]
 pub mod broker;
 
+pub use client::{Client, Target};
 pub use error::{Error, ErrorKind, Result};
 pub use protocol::error_code::ErrorCode;
 pub use topic_partition::TopicPartition;

@@ -1,11 +1,10 @@
 //! One request on its way to a node: how it is encoded, who learns of its end.
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use crate::error::{Error, ErrorKind};
+pub(crate) use crate::protocol::header::{Answer, Encoded};
 
 /// A node answers one request at a time on a connection, so what may be parked there must not stand in front of what
 /// may not: each purpose has its own connection, opened on first use.
@@ -17,30 +16,6 @@ pub(crate) enum Purpose {
     Fetch(u32),
     Group,
     Rest,
-}
-
-/// A request as bytes, built for the version that the connection negotiated.
-#[derive(Debug)]
-pub(crate) struct Encoded {
-    pub(crate) api_key: i16,
-    pub(crate) version: i16,
-    /// Length prefix, request header and the beginning of the body. The connection writes length and correlation id in.
-    pub(crate) head: BytesMut,
-    /// What follows the head, written in the same vectored write and not copied.
-    pub(crate) tail: Vec<Bytes>,
-    /// False for a produce request with `acks=0`: it is complete once it is written.
-    pub(crate) answered: bool,
-}
-
-/// A node's answer to one request.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    /// The version the request was sent in, hence the version to decode by.
-    pub(crate) version: i16,
-    /// What follows the response header.
-    pub(crate) body: Bytes,
-    /// Where it came from, for errors.
-    pub(crate) address: Arc<str>,
 }
 
 /// Why there is no answer.

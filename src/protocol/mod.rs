@@ -4,5 +4,11 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub(crate) mod error_code;
+pub(crate) mod frame;
+pub(crate) mod header;
 pub(crate) mod primitives;
 pub(crate) mod request;
+pub(crate) mod version;
+
+pub use kafka_protocol::messages;
+pub use request::Request;

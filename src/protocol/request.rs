@@ -36,6 +36,23 @@ macro_rules! requests {
             type Response = $response;
         })*
 
+        /// Version of the response header, which differs from API to API.
+        pub(crate) fn response_header_version(key: i16, version: i16) -> i16 {
+            match key {
+                $($key => <$response as HeaderVersion>::header_version(version),)*
+                _ => 0,
+            }
+        }
+
+        /// Lowest and highest version that milena knows of an API.
+        #[cfg(test)]
+        pub(crate) fn range(key: i16) -> Option<(i16, i16)> {
+            match key {
+                $($key => Some(<$request as Request>::RANGE),)*
+                _ => None,
+            }
+        }
+
         /// Kafka's name of an API key, `None` for one that milena does not know.
         pub(crate) fn api_name(key: i16) -> Option<&'static str> {
             match key {
