@@ -1,0 +1,9 @@
+//! What several test binaries share. Each uses a part of it.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "every test binary uses another part of the harness"
+)]
+
+pub mod kafka;
