@@ -22,4 +22,5 @@ pub mod broker;
 pub use client::{Client, Target};
 pub use error::{Error, ErrorKind, Result};
 pub use protocol::error_code::ErrorCode;
+pub use record::{Compression, Headers, OwnedRecord, Record, RecordView, TimestampType};
 pub use topic_partition::TopicPartition;

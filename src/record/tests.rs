@@ -1,0 +1,180 @@
+//! Vectors of Apache Kafka and librdkafka, and the promises that hold across builder and reader.
+use bytes::Bytes;
+
+use super::batch::{BatchHeader, RawBatch, Stamp, batches, restamp, set_place};
+use super::builder::{BatchBuilder, control_batch, split};
+use super::reader::{ControlRecord, DecodedBatch};
+use super::{Compression, Record, TimestampType};
+
+const LIMIT: usize = 1 << 20;
+const T0: i64 = 1_700_000_000_000;
+const STAMP: Stamp = Stamp { producer_id: 4242, producer_epoch: 7, base_sequence: 100, transactional: true };
+
+pub(super) fn vector(group: &str, name: &str) -> Bytes {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/record/vectors.json");
+    let all: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    unhex(all[group][name].as_str().unwrap_or_else(|| panic!("no vector {group} {name}")))
+}
+
+fn unhex(hex: &str) -> Bytes {
+    (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect()
+}
+
+fn decode(bytes: &Bytes) -> DecodedBatch {
+    let raw = RawBatch::single(bytes).unwrap();
+    raw.verify_crc().unwrap();
+    DecodedBatch::decode(&raw, LIMIT).unwrap()
+}
+
+type Row = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>);
+
+fn rows(batch: &DecodedBatch) -> Vec<Row> {
+    let rows: Vec<Row> = batch
+        .records()
+        .map(|record| {
+            let headers =
+                record.headers().map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))).collect();
+            (
+                record.offset(),
+                record.timestamp(),
+                record.key().map(<[u8]>::to_vec),
+                record.value().map(<[u8]>::to_vec),
+                headers,
+            )
+        })
+        .collect();
+    // Kept records say the same as the views they came from.
+    for (view, row) in batch.records().zip(&rows) {
+        let kept = view.to_owned();
+        assert_eq!((kept.offset(), kept.timestamp()), (row.0, row.1));
+        assert_eq!((kept.key(), kept.value()), (row.2.as_deref(), row.3.as_deref()));
+        assert!(kept.headers().eq(view.headers()));
+        assert_eq!(kept.value_bytes().as_deref(), kept.value());
+    }
+    rows
+}
+
+fn row(offset: i64, timestamp: i64, key: Option<&str>, value: Option<&str>) -> Row {
+    (offset, timestamp, key.map(Into::into), value.map(Into::into), Vec::new())
+}
+
+#[test]
+fn one_record_as_java_writes_it() {
+    let expected = vector("batches", "batch.single");
+    let mut builder = BatchBuilder::new(0);
+    let record = Record::value("value").key("key");
+    assert_eq!(builder.size_with(T0, &record), expected.len());
+    builder.append(T0, &record);
+    assert_eq!(builder.len(), expected.len());
+    assert_eq!(builder.seal(Compression::None, None, Stamp::NONE).unwrap(), expected);
+    assert_eq!(rows(&decode(&expected)), [row(0, T0, Some("key"), Some("value"))]);
+}
+
+#[test]
+fn nulls_empties_headers_and_falling_times_as_java_writes_them() {
+    let expected = vector("batches", "batch.multi");
+    let mut builder = BatchBuilder::new(0);
+    builder.append(T0, &Record::value("v1").key("k1").header("h1", "v1").null_header("h2").header("", ""));
+    builder.append(T0 + 5, &Record::value("no-key"));
+    builder.append(T0 - 10, &Record::tombstone().key("tombstone"));
+    builder.append(T0 + 300, &Record::value("").key(""));
+    assert_eq!(builder.seal(Compression::None, None, Stamp::NONE).unwrap(), expected);
+    let rows = rows(&decode(&expected));
+    assert_eq!(rows[0].4, [(b"h1".into(), Some(b"v1".into())), (b"h2".into(), None), (vec![], Some(vec![]))]);
+    assert_eq!(rows[2], row(2, T0 - 10, Some("tombstone"), None));
+    assert_eq!(rows[3], row(3, T0 + 300, Some(""), Some("")));
+}
+
+fn two(stamp: Stamp) -> Bytes {
+    let mut builder = BatchBuilder::new(0);
+    builder.append(T0, &Record::value("1").key("a"));
+    builder.append(T0 + 1, &Record::value("2").key("b"));
+    builder.seal(Compression::None, None, stamp).unwrap()
+}
+
+#[test]
+fn transactional_and_idempotent_batches_as_java_writes_them() {
+    assert_eq!(two(STAMP), vector("batches", "batch.txn"));
+    let wrap = Stamp { base_sequence: i32::MAX, transactional: false, ..STAMP };
+    assert_eq!(two(wrap), vector("batches", "batch.idem.seqwrap"));
+    assert_eq!(BatchHeader::parse(&two(wrap)).unwrap().last_sequence(), 0);
+    assert_eq!(restamp(two(wrap), STAMP).unwrap(), two(STAMP));
+    let shared = two(STAMP);
+    let kept = shared.clone();
+    assert_eq!(restamp(shared, wrap).unwrap(), two(wrap));
+    assert_eq!(kept, two(STAMP), "restamping leaves the bytes of others alone");
+}
+
+#[test]
+fn control_batches_as_java_writes_them() {
+    for (kind, name) in [(ControlRecord::Commit, "batch.commit"), (ControlRecord::Abort, "batch.abort")] {
+        let expected = vector("batches", name);
+        let batch = decode(&expected);
+        assert!(batch.header().is_control() && batch.header().is_transactional());
+        assert_eq!(batch.control().unwrap(), Some(kind));
+        let mut ours = control_batch(kind, 5, T0, STAMP).to_vec();
+        set_place(&mut ours, 10, 3);
+        assert_eq!(ours, expected);
+    }
+}
+
+#[test]
+fn log_append_time_overrides_each_records_own() {
+    let batch = decode(&vector("batches", "batch.logappend"));
+    assert_eq!(batch.header().timestamp_type(), TimestampType::LogAppendTime);
+    assert_eq!(rows(&batch), [row(0, 0x1a2_0320_ad2a, Some("key"), Some("value"))]);
+}
+
+#[test]
+fn a_cut_off_tail_ends_a_record_set_quietly() {
+    let mut frames = batches(&vector("record_sets", "log.aborted+plain+partial(full=227)"));
+    let all: Vec<RawBatch> = frames.by_ref().map(Result::unwrap).collect();
+    assert!(frames.truncated());
+    assert_eq!(all.iter().map(|raw| raw.header.base_offset).collect::<Vec<_>>(), [0, 2, 3]);
+    assert_eq!(all.last().unwrap().header.next_offset(), 4);
+    assert!(all.iter().all(|raw| raw.verify_crc().is_ok()));
+    assert_eq!(all[1].header.producer_id, 4242);
+    assert_eq!(rows(&DecodedBatch::decode(&all[2], LIMIT).unwrap()), [row(3, T0 + 3, Some("c"), Some("3"))]);
+}
+
+#[test]
+fn a_batch_splits_in_order_without_loss() {
+    let mut builder = BatchBuilder::new(0);
+    let values: Vec<String> = (0..9).map(|at| "x".repeat(1 + at * 30)).collect();
+    for (at, value) in values.iter().enumerate() {
+        builder.append(T0 + at as i64, &Record::value(value).header("at", &at.to_string()));
+    }
+    let whole = builder.seal(Compression::None, None, STAMP).unwrap();
+    let (first, second) = split(&whole, LIMIT).unwrap().unwrap();
+    let counts = [first.count(), second.count()];
+    let [first, second] =
+        [first, second].map(|part| decode(&part.seal(Compression::None, None, STAMP).unwrap()));
+    let mut joined = rows(&first);
+    joined.extend(
+        rows(&second).into_iter().map(|row| (row.0 + i64::from(counts[0]), row.1, row.2, row.3, row.4)),
+    );
+    assert_eq!(joined, rows(&decode(&whole)));
+    assert!(counts.iter().all(|count| *count > 0));
+
+    let (one, _) = split(&two(STAMP), LIMIT).unwrap().unwrap();
+    assert_eq!(one.count(), 1);
+    assert!(split(&one.seal(Compression::None, None, STAMP).unwrap(), LIMIT).unwrap().is_none());
+}
+
+#[test]
+fn a_wrong_checksum_is_found() {
+    let mut bytes = vector("batches", "batch.single").to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    assert!(RawBatch::single(&bytes.into()).unwrap().verify_crc().is_err());
+}
+
+#[test]
+fn a_compacted_batch_without_records_still_says_where_to_go_on() {
+    let mut header = BatchHeader::parse(&two(STAMP)).unwrap();
+    header.count = 0;
+    header.last_offset_delta = 41;
+    let mut bytes = [0; 61];
+    super::batch::finish(&mut bytes, header);
+    let batch = decode(&Bytes::copy_from_slice(&bytes));
+    assert_eq!((batch.count(), batch.records().count(), batch.next_offset()), (0, 0, 42));
+}
