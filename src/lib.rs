@@ -23,4 +23,6 @@ pub use client::{Client, Target};
 pub use error::{Error, ErrorKind, Result};
 pub use protocol::error_code::ErrorCode;
 pub use record::{Compression, Headers, OwnedRecord, Record, RecordView, TimestampType};
+pub use request_reply::{Answer, ErrorReply, IntoAnswer, Refusal, Status};
+pub use state::reply::dialect::Dialect;
 pub use topic_partition::TopicPartition;

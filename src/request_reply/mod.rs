@@ -1,1 +1,4 @@
-//! (see the contract)
+//! Calls over Kafka: a requester asks, a responder answers, and no reply is lost to a rebalance.
+mod answer;
+
+pub use answer::{Answer, ErrorReply, IntoAnswer, Refusal, Status};
