@@ -8,7 +8,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use crate::error::{Error, ErrorKind};
 use crate::protocol::primitives::Cursor;
 use crate::protocol::request::{Request, response_header_version};
-use crate::protocol::version;
+use crate::protocol::{shape, version};
 
 /// Where in a frame the correlation id stands: after the length, the API key and the version.
 const CORRELATION_AT: usize = 8;
@@ -115,6 +115,8 @@ pub(crate) fn decode<R: Request>(answer: &Answer) -> Result<R::Response, Error> 
             .at_address(&*answer.address)
             .caused_by(cause)
     };
+    shape::check_response(R::KEY, answer.version, &answer.body)
+        .map_err(|error| malformed(error.to_string()))?;
     let mut body = answer.body.clone();
     let response =
         R::Response::decode(&mut body, answer.version).map_err(|error| malformed(error.to_string()))?;

@@ -60,6 +60,10 @@ macro_rules! requests {
                 _ => None,
             }
         }
+
+        /// Every API: its key, its request, its response.
+        #[cfg(test)]
+        pub(crate) const CODECS: &[(i16, Codec, Codec)] = &[$(($key, Codec::of::<$request>(), Codec::of::<$response>()),)*];
     };
 }
 
@@ -151,4 +155,35 @@ requests! {
     90 "DescribeShareGroupOffsets" DescribeShareGroupOffsetsRequest DescribeShareGroupOffsetsResponse,
     91 "AlterShareGroupOffsets" AlterShareGroupOffsetsRequest AlterShareGroupOffsetsResponse,
     92 "DeleteShareGroupOffsets" DeleteShareGroupOffsetsRequest DeleteShareGroupOffsetsResponse,
+}
+
+/// What a test can do to any message.
+#[cfg(test)]
+pub(crate) struct Codec {
+    pub(crate) versions: (i16, i16),
+    /// The default value on the wire, if the version can express it.
+    pub(crate) default: fn(i16) -> Option<Vec<u8>>,
+    /// Decodes, and answers with the bytes left and the message on the wire again.
+    pub(crate) recode: fn(i16, &[u8]) -> Option<(usize, Vec<u8>)>,
+    /// Decodes and drops.
+    pub(crate) decode: fn(i16, &mut bytes::Bytes) -> bool,
+}
+
+#[cfg(test)]
+impl Codec {
+    const fn of<M: Message + Encodable + Decodable + Default>() -> Self {
+        Self {
+            versions: (M::VERSIONS.min, M::VERSIONS.max),
+            default: |version| {
+                let mut out = Vec::new();
+                M::default().encode(&mut out, version).ok().map(|()| out)
+            },
+            recode: |version, mut bytes| {
+                let (message, mut out) = (M::decode(&mut bytes, version).ok()?, Vec::new());
+                message.encode(&mut out, version).ok()?;
+                Some((bytes.len(), out))
+            },
+            decode: |version, bytes| M::decode(bytes, version).is_ok(),
+        }
+    }
 }
