@@ -14,7 +14,7 @@ use std::fmt;
 /// assert_eq!(code.to_string(), "NOT_LEADER_OR_FOLLOWER (6)");
 /// assert_eq!(ErrorCode::from(999).name(), "UNKNOWN_CODE");
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ErrorCode(i16);
 
 /// What a client does about a code, wherever the API gives it no meaning of its own (Kafka's KIP-1050).

@@ -4,6 +4,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub(crate) mod error_code;
+pub(crate) mod fetch;
 pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod primitives;
