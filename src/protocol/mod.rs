@@ -8,6 +8,7 @@ pub(crate) mod fetch;
 pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod primitives;
+pub(crate) mod produce;
 pub(crate) mod request;
 pub(crate) mod shape;
 pub(crate) mod version;
