@@ -164,8 +164,14 @@ mod tests {
 
     #[test]
     fn a_key_gets_the_partition_java_gives_it() {
-        let rows: [(&[u8], u32, u32); 6] =
-            [(b"", 3, 0), (b"", 10, 1), (b"a", 12, 4), (b"test-key-1", 100, 86), (b"kafka", 3, 1), (b"21", 100, 40)];
+        let rows: [(&[u8], u32, u32); 6] = [
+            (b"", 3, 0),
+            (b"", 10, 1),
+            (b"a", 12, 4),
+            (b"test-key-1", 100, 86),
+            (b"kafka", 3, 1),
+            (b"21", 100, 40),
+        ];
         for (key, partitions, expected) in rows {
             assert_eq!(Choice::default().partition("t", Some(key), partitions), Some(expected));
         }

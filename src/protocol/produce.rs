@@ -274,7 +274,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn part_of(topic: &str, partition: i32, records: &'static [u8]) -> Part {
-        Part { topic: topic.into(), topic_id: Uuid::from_u128(7), partition, records: Bytes::from_static(records) }
+        Part {
+            topic: topic.into(),
+            topic_id: Uuid::from_u128(7),
+            partition,
+            records: Bytes::from_static(records),
+        }
     }
 
     #[test]
@@ -322,7 +327,10 @@ mod tests {
                 LeaderIdAndEpoch::default().with_leader_id(BrokerId(3)).with_leader_epoch(12),
             );
             whole = whole.with_node_endpoints(vec![
-                NodeEndpoint::default().with_node_id(BrokerId(3)).with_host(StrBytes::from_static_str("h")).with_port(99),
+                NodeEndpoint::default()
+                    .with_node_id(BrokerId(3))
+                    .with_host(StrBytes::from_static_str("h"))
+                    .with_port(99),
             ]);
         }
         let mut topic = TopicProduceResponse::default().with_partition_responses(vec![part]);
@@ -344,7 +352,10 @@ mod tests {
             assert_eq!(rest.throttle_ms, 11);
             let [part] = parts.as_slice() else { panic!("{parts:?}") };
             let topic = if version < 13 { TopicRef::Name(b"a") } else { TopicRef::Id(Uuid::from_u128(7)) };
-            assert_eq!((part.topic, part.partition, part.error), (topic, 4, ErrorCode::NOT_LEADER_OR_FOLLOWER));
+            assert_eq!(
+                (part.topic, part.partition, part.error),
+                (topic, 4, ErrorCode::NOT_LEADER_OR_FOLLOWER)
+            );
             assert_eq!((part.base_offset, part.log_append_time), (70, 8));
             assert_eq!(part.message, (version >= 8).then_some("no"));
             assert_eq!(part.record_errors.len(), usize::from(version >= 8));
@@ -358,7 +369,10 @@ mod tests {
         for version in [3, 8, 9, 13] {
             let body = response(version);
             for length in 0..body.len() {
-                assert!(decode(&body[..length], version, |_| {}).is_err(), "version {version}, {length} bytes");
+                assert!(
+                    decode(&body[..length], version, |_| {}).is_err(),
+                    "version {version}, {length} bytes"
+                );
             }
         }
     }
