@@ -146,7 +146,8 @@ impl Reader<'_> {
         if self.version >= 11 {
             data.preferred_replica = Some(self.cursor.i32()?).filter(|node| *node >= 0);
         }
-        data.records = if self.version >= 12 { self.nullable_bytes()? } else { self.long_bytes()? }.unwrap_or_default();
+        data.records =
+            if self.version >= 12 { self.nullable_bytes()? } else { self.long_bytes()? }.unwrap_or_default();
         self.tags(|reader, tag| {
             match tag {
                 0 => {
@@ -167,7 +168,8 @@ impl Reader<'_> {
     fn endpoint(&mut self) -> Result<Endpoint, Malformed> {
         let node = self.cursor.i32()?;
         let host = self.text()?.ok_or(self.cursor.malformed("endpoint without a host"))?;
-        let port = u16::try_from(self.cursor.i32()?).map_err(|_| self.cursor.malformed("port above 65535"))?;
+        let port =
+            u16::try_from(self.cursor.i32()?).map_err(|_| self.cursor.malformed("port above 65535"))?;
         let rack = self.text()?;
         self.tags(|_, _| Ok(false))?;
         Ok(Endpoint { node, host, port, rack })
@@ -177,21 +179,28 @@ impl Reader<'_> {
         let Some(bytes) = self.nullable_bytes()? else {
             return Ok(None);
         };
-        let text = std::str::from_utf8(&bytes).map_err(|_| self.cursor.malformed("text that is not UTF-8"))?;
+        let text =
+            std::str::from_utf8(&bytes).map_err(|_| self.cursor.malformed("text that is not UTF-8"))?;
         Ok(Some(text.to_owned()))
     }
 
     /// A count of elements of at least `element` bytes each; a null array counts as empty.
     fn count(&mut self, element: usize) -> Result<usize, Malformed> {
-        let count =
-            if self.version >= 12 { i64::from(self.cursor.uvarint()?) - 1 } else { i64::from(self.cursor.i32()?) };
+        let count = if self.version >= 12 {
+            i64::from(self.cursor.uvarint()?) - 1
+        } else {
+            i64::from(self.cursor.i32()?)
+        };
         self.cursor.count(if count == -1 { 0 } else { count }, element)
     }
 
     /// A string, or bytes of a flexible version.
     fn nullable_bytes(&mut self) -> Result<Option<Bytes>, Malformed> {
-        let len =
-            if self.version >= 12 { i64::from(self.cursor.uvarint()?) - 1 } else { i64::from(self.cursor.i16()?) };
+        let len = if self.version >= 12 {
+            i64::from(self.cursor.uvarint()?) - 1
+        } else {
+            i64::from(self.cursor.i16()?)
+        };
         self.slice(len)
     }
 
@@ -211,7 +220,10 @@ impl Reader<'_> {
     }
 
     /// Tagged fields of a flexible version. `field` says whether it knows the tag; whatever it leaves is skipped.
-    fn tags(&mut self, mut field: impl FnMut(&mut Self, u32) -> Result<bool, Malformed>) -> Result<(), Malformed> {
+    fn tags(
+        &mut self,
+        mut field: impl FnMut(&mut Self, u32) -> Result<bool, Malformed>,
+    ) -> Result<(), Malformed> {
         if self.version < 12 {
             return Ok(());
         }
