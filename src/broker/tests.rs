@@ -1,0 +1,73 @@
+//! The shell: sockets, pipes, nodes that stop and start.
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+
+/// ApiVersions version 0 with correlation id 5 and no client id.
+const ASK: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 5, 0xff, 0xff];
+
+async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<Vec<u8>> {
+    stream.write_all(&ASK).await?;
+    let mut answer = vec![0; stream.read_i32().await? as usize];
+    stream.read_exact(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn it_answers_over_tcp_and_in_memory_alike() {
+    let broker = Broker::start().await.unwrap();
+    let mut socket = TcpStream::connect(broker.address()).await.unwrap();
+    let (host, port) =
+        broker.address().split_once(':').map(|(h, p)| (h.to_owned(), p.parse().unwrap())).unwrap();
+    let mut pipe = broker.connect(&host, port).unwrap();
+    let answer = ask(&mut socket).await.unwrap();
+    assert_eq!(answer[..6], [0, 0, 0, 5, 0, 0]);
+    assert_eq!(ask(&mut pipe).await.unwrap(), answer);
+    assert_eq!(broker.connections(), 2);
+    broker.stop().await;
+    assert!(ask(&mut pipe).await.is_err());
+    assert!(ask(&mut socket).await.is_err());
+}
+
+#[tokio::test]
+async fn a_stopped_node_refuses_and_comes_back_at_its_address() {
+    let broker = Broker::builder().nodes(2).start().await.unwrap();
+    broker.create_topic("t", 2).unwrap();
+    let address = broker.node_address(1).unwrap();
+    let mut socket = TcpStream::connect(&address).await.unwrap();
+    ask(&mut socket).await.unwrap();
+    broker.stop_node(1).await.unwrap();
+    assert!(ask(&mut socket).await.is_err());
+    assert!(TcpStream::connect(&address).await.is_err());
+    assert_eq!(broker.leader("t", 0).unwrap(), Some(2));
+    assert_eq!(broker.log("t", 0).unwrap().leader_epoch(), 1);
+    broker.start_node(1).await.unwrap();
+    ask(&mut TcpStream::connect(&address).await.unwrap()).await.unwrap();
+    broker.move_leader("t", 0, 1).unwrap();
+    assert_eq!(broker.log("t", 0).unwrap().leader_epoch(), 2);
+}
+
+#[tokio::test]
+async fn a_dropped_broker_leaves_nothing_behind() {
+    let broker = Broker::builder().in_memory().start().await.unwrap();
+    let network = broker.network();
+    let mut pipe = network.connect("node-1", 9092).unwrap();
+    ask(&mut pipe).await.unwrap();
+    drop(broker);
+    assert!(ask(&mut pipe).await.is_err());
+    assert!(network.connect("node-1", 9092).is_err());
+}
+
+#[tokio::test]
+async fn what_is_no_frame_closes_the_connection() {
+    let broker =
+        Broker::builder().in_memory().config("socket.request.max.bytes", "1000").start().await.unwrap();
+    for bytes in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 8], &[0, 0, 4, 0], &[0, 0, 0, 0], &[0, 0, 0, 3, 1, 2, 3]]
+    {
+        let mut pipe = broker.connect("node-1", 9092).unwrap();
+        pipe.write_all(bytes).await.unwrap();
+        assert_eq!(pipe.read(&mut [0; 8]).await.unwrap(), 0, "{bytes:?}");
+    }
+}
