@@ -15,5 +15,6 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub(crate) mod backoff;
+pub(crate) mod consumer;
 pub(crate) mod metadata;
 pub(crate) mod reply;
