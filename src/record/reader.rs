@@ -108,6 +108,27 @@ impl DecodedBatch {
         }
     }
 
+    /// As [`DecodedBatch::records`], on from where another iteration stood: [`Records::at`] and its length.
+    #[inline]
+    pub(crate) fn records_at(&self, at: usize, left: usize) -> Records<'_> {
+        Records { rest: self.body.get(at..).unwrap_or_default(), left, ..self.records() }
+    }
+
+    /// Key, value and headers of the record whose [`RecordView::place`] this is.
+    #[inline]
+    pub(crate) fn content(
+        &self,
+        place: &std::ops::Range<u32>,
+    ) -> (Option<&[u8]>, Option<&[u8]>, Headers<'_>) {
+        let content = self.body.get(place.start as usize..place.end as usize).unwrap_or_default();
+        parse_content(content).unwrap_or_else(|_| (None, None, Headers::none()))
+    }
+
+    /// All bytes, inflated.
+    pub(crate) fn body(&self) -> &Bytes {
+        &self.body
+    }
+
     /// What a control batch says; `None` if compaction removed its record.
     pub(crate) fn control(&self) -> Result<Option<ControlRecord>, BatchError> {
         let Some(record) = self.records().next() else { return Ok(None) };
@@ -171,6 +192,14 @@ pub(crate) struct Records<'a> {
     base_offset: i64,
     /// The base of the deltas, or the one time that all records have.
     base_timestamp: Result<i64, i64>,
+}
+
+impl Records<'_> {
+    /// How far into the body it has come.
+    #[inline]
+    pub(crate) fn at(&self) -> usize {
+        self.body.len() - self.rest.len()
+    }
 }
 
 impl<'a> Iterator for Records<'a> {
@@ -243,6 +272,13 @@ impl<'a> RecordView<'a> {
     #[inline]
     pub fn headers(&self) -> Headers<'a> {
         self.headers.clone()
+    }
+
+    /// Where its content stands in the body of its batch, which is below 4 GiB.
+    #[inline]
+    pub(crate) fn place(&self) -> std::ops::Range<u32> {
+        let start = (self.content.as_ptr() as usize - self.body.as_ptr() as usize) as u32;
+        start..start + self.content.len() as u32
     }
 
     /// Keeps the record: one reference count on the batch's bytes, which stay in memory as long as the record does.

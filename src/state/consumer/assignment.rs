@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::partition::{Partition, State};
 use super::settings::{Offset, OffsetReset, ResetReason};
-use super::{Consumer, Metrics, NodeMetrics, REFRESH_EVERY};
-use crate::error::{Error, Result};
+use super::{Consumer, ConsumerMetrics, ConsumerNodeMetrics, REFRESH_EVERY};
+use crate::error::{Error, ErrorKind};
 use crate::topic_partition::TopicPartition;
 
 /// What can be said about a position.
@@ -70,7 +70,7 @@ impl Consumer {
         self.names.entry(name.shared_topic().clone()).or_default().insert(name.partition(), slot);
         if offset.is_none() && self.settings.reset == OffsetReset::None {
             let error = Error::new(
-                crate::error::ErrorKind::Position,
+                ErrorKind::Position,
                 "the partition has no start position, and auto_offset_reset is none",
             );
             self.halt(slot, error.on_partition(name.shared_topic().clone(), name.partition()));
@@ -190,7 +190,7 @@ impl Consumer {
         (partition.high_watermark >= 0).then_some((partition.log_start_offset, partition.high_watermark))
     }
 
-    pub(crate) fn metrics(&self) -> Metrics {
+    pub(crate) fn metrics(&self) -> ConsumerMetrics {
         let mut metrics = self.counts.clone();
         for partition in self.partitions.iter().flatten() {
             metrics.buffered_bytes += partition.buffered as u64;
@@ -199,7 +199,7 @@ impl Consumer {
         metrics.nodes = self
             .nodes
             .iter()
-            .map(|(id, node)| NodeMetrics {
+            .map(|(id, node)| ConsumerNodeMetrics {
                 node: *id,
                 in_flight: !node.is_idle(),
                 fetches: node.fetches,

@@ -89,7 +89,15 @@ struct Load {
 impl Consumer {
     /// Turns what is wanted into requests.
     pub(super) fn plan(&mut self, now: Instant) {
-        self.look_up(now);
+        // What was waited for is over, also where nothing can be asked yet: it must not wake the shell again.
+        let over = |at: &mut Instant| now >= *at;
+        for partition in self.partitions.iter_mut().flatten() {
+            partition.retry_at.take_if(over);
+        }
+        for node in self.nodes.values_mut() {
+            node.retry_at.take_if(over);
+        }
+        self.look_up();
         let mut loads: BTreeMap<i32, Load> = BTreeMap::new();
         for (slot, partition) in self.partitions.iter().enumerate() {
             let Some((partition, node)) = partition.as_ref().and_then(|p| Some((p, p.source()?))) else { continue };
@@ -104,15 +112,14 @@ impl Consumer {
             let share = (budget / load.partitions).max(MIN_SHARE);
             let node = self.nodes.entry(id).or_default();
             node.share = share;
-            if node.retry_at.is_some_and(|at| now < at) {
+            if node.retry_at.is_some() {
                 continue;
             }
-            node.retry_at = None;
             let Some((lane, wait)) = node.free_lane(now, max_wait) else { continue };
             let partitions = &self.partitions;
             load.slots.retain(|slot| {
                 let Some(Some(partition)) = partitions.get(*slot) else { return false };
-                partition.buffered <= share / 2 && partition.wants_fetch(now) && !node.is_asked(*slot, partition)
+                partition.buffered <= share / 2 && partition.wants_fetch() && !node.is_asked(*slot, partition)
             });
             if !load.slots.is_empty() {
                 let room = budget.saturating_sub(load.buffered).max(MIN_SHARE);
@@ -425,10 +432,10 @@ impl Consumer {
 }
 
 impl Partition {
-    fn wants_fetch(&self, now: Instant) -> bool {
+    fn wants_fetch(&self) -> bool {
         matches!(self.state, State::Fetch)
             && !self.paused
             && !(self.drain && self.buffered > 0)
-            && self.retry_at.is_none_or(|at| now >= at)
+            && self.retry_at.is_none()
     }
 }

@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
 };
 
 use super::partition::State;
-use super::settings::{IsolationLevel, Offset, ResetReason};
+use super::settings::{IsolationLevel, Offset};
 use super::{Call, Consumer, Request, Ticket, What};
 use crate::error::{Error, ErrorKind};
 use crate::protocol::error_code::ErrorCode;
@@ -75,13 +75,13 @@ pub(crate) fn offset_for_leader_epoch(plan: &EpochPlan, version: i16) -> OffsetF
 
 impl Consumer {
     /// Asks for the positions that are not known.
-    pub(super) fn look_up(&mut self, now: Instant) {
+    pub(super) fn look_up(&mut self) {
         let mut offsets: BTreeMap<i32, (Vec<_>, Vec<_>)> = BTreeMap::new();
         let mut epochs: BTreeMap<i32, (Vec<_>, Vec<_>)> = BTreeMap::new();
         for (slot, partition) in self.partitions.iter_mut().enumerate() {
             let Some(partition) = partition else { continue };
             let Some(leader) = partition.leader else { continue };
-            if partition.asking || partition.retry_at.is_some_and(|at| now < at) {
+            if partition.asking || partition.retry_at.is_some() {
                 continue;
             }
             let name = partition.name.clone();

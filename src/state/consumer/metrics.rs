@@ -3,7 +3,7 @@
 /// What a consumer did since it was built, and what it holds now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Metrics {
+pub struct ConsumerMetrics {
     /// Fetch requests answered.
     pub fetches: u64,
     /// Bytes of record sets that arrived, as they came over the wire.
@@ -27,13 +27,13 @@ pub struct Metrics {
     /// Positions that the reset policy moved.
     pub resets: u64,
     /// By node, in order of its id.
-    pub nodes: Vec<NodeMetrics>,
+    pub nodes: Vec<ConsumerNodeMetrics>,
 }
 
 /// One node, as a consumer sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct NodeMetrics {
+pub struct ConsumerNodeMetrics {
     /// The node's id.
     pub node: i32,
     /// Whether a fetch is under way, perhaps parked there until there is data.

@@ -38,7 +38,7 @@ use crate::state::metadata::{Cluster, Node};
 
 pub(crate) use handover::{Handover, Limits, Opened, Taken};
 pub(crate) use lookup::{EpochPlan, OffsetPlan, list_offsets, offset_for_leader_epoch};
-pub(crate) use metrics::{Metrics, NodeMetrics};
+pub(crate) use metrics::{ConsumerMetrics, ConsumerNodeMetrics};
 pub(crate) use settings::Settings;
 pub use settings::{IsolationLevel, Offset, OffsetReset, PositionReset, ResetReason};
 
@@ -109,7 +109,7 @@ pub(crate) struct Consumer {
     refresh_at: Option<Instant>,
     /// Whether anything changed since requests were last planned.
     dirty: bool,
-    counts: Metrics,
+    counts: ConsumerMetrics,
 }
 
 /// Errors that wait for the application; more of them say nothing new.
@@ -136,7 +136,7 @@ impl Consumer {
             tickets: 0,
             refresh_at: None,
             dirty: false,
-            counts: Metrics::default(),
+            counts: ConsumerMetrics::default(),
         }
     }
 
