@@ -47,7 +47,7 @@ impl<'a> Headers<'a> {
     }
 
     /// The value of the last header of this key, as Kafka's `lastHeader`: `None` without such a header, `Some(None)` if it is null.
-    pub fn last(&self, key: impl AsRef<[u8]>) -> Option<Option<&'a [u8]>> {
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Option<Option<&'a [u8]>> {
         let key = key.as_ref();
         self.clone()
             .filter(|(name, _)| *name == key)

@@ -178,3 +178,49 @@ fn a_compacted_batch_without_records_still_says_where_to_go_on() {
     let batch = decode(&Bytes::copy_from_slice(&bytes));
     assert_eq!((batch.count(), batch.records().count(), batch.next_offset()), (0, 0, 42));
 }
+
+#[test]
+fn compressed_batches_of_java_and_librdkafka_are_read() {
+    for name in ["batch.gzip", "batch.snappy", "batch.lz4", "batch.zstd"] {
+        let batch = decode(&vector("batches", name));
+        let expected = ["key", "key2"].map(|key| (key, "x".repeat(200)));
+        let expected =
+            expected.iter().zip(0..).map(|((key, value), at)| row(at, T0 + at, Some(key), Some(value)));
+        assert_eq!(rows(&batch), expected.collect::<Vec<_>>(), "{name}");
+        assert_eq!(batch.size(), 425);
+    }
+    let raw = decode(&vector("batches", "batch.snappy.raw.librdkafka"));
+    assert_eq!((raw.count(), raw.size()), (3, 345));
+    assert_eq!(raw.records().next().unwrap().headers().get("h"), Some(Some(b"v".as_slice())));
+}
+
+#[test]
+fn what_is_sealed_with_a_codec_is_read_and_what_does_not_shrink_stays() {
+    for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+        let mut builder = BatchBuilder::new(0);
+        for at in 0..100 {
+            builder.append(T0 + at, &Record::value("the same again and again").key(&at.to_string()));
+        }
+        let plain = builder.len();
+        let sealed = builder.seal(codec, None, STAMP).unwrap();
+        assert!(sealed.len() < plain);
+        let batch = decode(&sealed);
+        assert_eq!(batch.header().compression().unwrap(), codec);
+        assert_eq!(batch.records().count(), 100);
+        let (first, second) = split(&sealed, LIMIT).unwrap().unwrap();
+        assert_eq!(first.count() + second.count(), 100);
+
+        let mut builder = BatchBuilder::new(0);
+        builder.append(T0, &Record::value("a"));
+        let sealed = builder.seal(codec, None, Stamp::NONE).unwrap();
+        assert_eq!(decode(&sealed).header().compression().unwrap(), Compression::None);
+    }
+}
+
+#[test]
+fn a_batch_that_inflates_beyond_the_limit_is_refused() {
+    let mut builder = BatchBuilder::new(0);
+    builder.append(T0, &Record::value(&[0; 5000]));
+    let raw = RawBatch::single(&builder.seal(Compression::Gzip, None, STAMP).unwrap()).unwrap();
+    assert!(matches!(DecodedBatch::decode(&raw, 4000), Err(super::BatchError::TooLarge { limit: 4000 })));
+}

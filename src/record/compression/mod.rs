@@ -7,6 +7,17 @@ use bytes::Bytes;
 use super::BatchError;
 use crate::error::{Error, ErrorKind};
 
+#[cfg(feature = "gzip")]
+mod gzip;
+#[cfg(feature = "lz4")]
+mod lz4;
+#[cfg(feature = "snappy")]
+mod snappy;
+#[cfg(test)]
+mod tests;
+#[cfg(feature = "zstd")]
+mod zstd;
+
 /// How the batches of a producer are compressed (Kafka's `compression.type`).
 ///
 /// Parses from and displays as Kafka's names: `none`, `gzip`, `snappy`, `lz4`, `zstd`.
@@ -93,17 +104,65 @@ pub(crate) fn compress(
     input: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), BatchError> {
-    available(codec)?;
-    let _ = (level, input, out);
-    Err(BatchError::codec(codec.name(), "not yet"))
+    match codec {
+        Compression::None => {
+            out.extend_from_slice(input);
+            Ok(())
+        }
+        #[cfg(feature = "gzip")]
+        Compression::Gzip => gzip::compress(level, input, out),
+        #[cfg(feature = "snappy")]
+        Compression::Snappy => snappy::compress(input, out),
+        #[cfg(feature = "lz4")]
+        Compression::Lz4 => lz4::compress(input, out),
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => zstd::compress(level, input, out),
+        #[allow(unreachable_patterns)]
+        codec => Err(BatchError::MissingFeature { codec: codec.name() }),
+    }
 }
 
-/// Inflates `input` to at most `limit` bytes; never allocates more than that, whatever the input claims.
+/// Inflates `input`. The result has at most `limit` bytes, and never more than a page beyond that is allocated for it,
+/// whatever the input claims.
 pub(crate) fn decompress(codec: Compression, input: &Bytes, limit: usize) -> Result<Bytes, BatchError> {
-    available(codec)?;
-    let _ = limit;
-    match codec {
-        Compression::None => Ok(input.clone()),
-        codec => Err(BatchError::codec(codec.name(), "not yet")),
+    let out = match codec {
+        Compression::None if input.len() > limit => return Err(BatchError::TooLarge { limit }),
+        Compression::None => return Ok(input.clone()),
+        #[cfg(feature = "gzip")]
+        Compression::Gzip => gzip::decompress(input, limit)?,
+        #[cfg(feature = "snappy")]
+        Compression::Snappy => snappy::decompress(input, limit)?,
+        #[cfg(feature = "lz4")]
+        Compression::Lz4 => lz4::decompress(input, limit)?,
+        #[cfg(feature = "zstd")]
+        Compression::Zstd => zstd::decompress(input, limit)?,
+        #[allow(unreachable_patterns)]
+        codec => return Err(BatchError::MissingFeature { codec: codec.name() }),
+    };
+    Ok(Bytes::from(out))
+}
+
+/// Contexts of codecs, kept because making one costs more than a small batch does.
+#[cfg(any(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd"))]
+struct Pool<T>(std::sync::Mutex<Vec<T>>);
+
+#[cfg(any(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd"))]
+impl<T> Pool<T> {
+    /// As many as compress at the same time on a usual machine; more are made and thrown away.
+    const KEPT: usize = 4;
+
+    const fn new() -> Self {
+        Self(std::sync::Mutex::new(Vec::new()))
+    }
+
+    fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop()
+    }
+
+    fn put(&self, context: T) {
+        let mut kept = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if kept.len() < Self::KEPT {
+            kept.push(context);
+        }
     }
 }
