@@ -16,5 +16,7 @@
 
 pub(crate) mod backoff;
 pub(crate) mod consumer;
+pub(crate) mod connection;
+pub(crate) mod in_flight;
 pub(crate) mod metadata;
 pub(crate) mod reply;

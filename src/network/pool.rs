@@ -1,0 +1,135 @@
+//! Connections by node and purpose, each opened when it is first needed.
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::network::call::Purpose;
+use crate::network::link::{Address, Leave, Link, Shared, Submission, now, run};
+use crate::network::task::TaskSet;
+
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) shared: Arc<Shared>,
+    tasks: TaskSet,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    addresses: HashMap<i32, Address>,
+    links: HashMap<(i32, Purpose), Arc<Link>>,
+    closed: bool,
+}
+
+impl Pool {
+    pub(crate) fn new(shared: Arc<Shared>, tasks: TaskSet) -> Self {
+        Self { shared, tasks, inner: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The nodes there are and where they listen. Connections to nodes that are gone or have moved take no new requests
+    /// and end when the old ones are done.
+    pub(crate) fn update(&self, addresses: HashMap<i32, Address>) {
+        let mut inner = self.lock();
+        if inner.addresses == addresses {
+            return;
+        }
+        // A bootstrap connection to what turns out to be a known node goes on as that node's.
+        let seeds: Vec<_> = inner.links.keys().copied().filter(|(node, _)| *node < 0).collect();
+        for (seed, purpose) in seeds {
+            let Some(link) = inner.links.remove(&(seed, purpose)) else { continue };
+            let same = |(id, address): &(&i32, &Address)| **id >= 0 && **address == link.address;
+            let node = addresses.iter().find(same).map_or(seed, |(id, _)| *id);
+            inner.links.entry((node, purpose)).or_insert(link);
+        }
+        // The others have served when the nodes are known.
+        let known = addresses.keys().any(|node| *node >= 0);
+        let gone: Vec<_> = inner
+            .links
+            .extract_if(|(node, _), link| (known && *node < 0) || addresses.get(node) != Some(&link.address))
+            .map(|(_, link)| link)
+            .collect();
+        inner.addresses = addresses;
+        drop(inner);
+        gone.iter().for_each(|link| link.leave(Leave::WhenDone));
+    }
+
+    /// The nodes that requests can go to.
+    pub(crate) fn nodes(&self) -> Vec<i32> {
+        self.lock().addresses.keys().copied().collect()
+    }
+
+    /// Whether there is a standing connection.
+    pub(crate) fn is_connected(&self, node: i32, purpose: Purpose) -> bool {
+        let link = self.lock().links.get(&(node, purpose)).cloned();
+        link.is_some_and(|link| link.is_connected())
+    }
+
+    /// The address of a node as text, for errors.
+    pub(crate) fn address(&self, node: i32) -> Option<String> {
+        self.lock().addresses.get(&node).map(Address::to_string)
+    }
+
+    fn link(&self, node: i32, purpose: Purpose) -> Result<Arc<Link>> {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Err(Error::closed("the client"));
+        }
+        if let Some(link) = inner.links.get(&(node, purpose)) {
+            return Ok(link.clone());
+        }
+        let Some(address) = inner.addresses.get(&node).cloned() else {
+            let message = format!("node {node} is not in the cluster as far as is known");
+            return Err(Error::new(ErrorKind::Connect, message));
+        };
+        // Readers come and go, and each has its number: what they left behind goes now.
+        let now = now();
+        inner.links.retain(|_, link| !link.is_idle(now));
+        let link = Link::new(address, purpose, self.shared.clone());
+        inner.links.insert((node, purpose), link.clone());
+        Ok(link)
+    }
+
+    /// Queues it for the node's connection; a failure to do so is told to it.
+    pub(crate) fn submit(&self, node: i32, purpose: Purpose, submission: Submission) {
+        match self.link(node, purpose) {
+            Ok(link) => {
+                if link.submit(submission) {
+                    self.tasks.spawn(run(link));
+                }
+            }
+            Err(error) => {
+                if !error.is_closed() {
+                    self.shared.node_lost.notify_one();
+                }
+                submission.fail(error);
+            }
+        }
+    }
+
+    /// Sends nothing more on a connection until then.
+    pub(crate) fn throttle(&self, node: i32, purpose: Purpose, until: Instant) {
+        let link = self.lock().links.get(&(node, purpose)).cloned();
+        if let Some(link) = link {
+            link.mute(until);
+        }
+    }
+
+    /// Ends all connections: what is under way fails.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        let links = std::mem::take(&mut inner.links);
+        drop(inner);
+        links.values().for_each(|link| link.leave(Leave::Now));
+    }
+
+    /// Waits until the tasks of all connections have ended.
+    pub(crate) async fn join(&self) {
+        self.tasks.close().await;
+    }
+}

@@ -1,0 +1,341 @@
+//! One connection while it stands: requests out, answers in, deadlines kept.
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::time::{Sleep, sleep_until};
+
+use crate::error::{Error, ErrorKind};
+use crate::network::call::{Answer, Completion, Failure};
+use crate::network::connector::Stream;
+use crate::network::handshake::Established;
+use crate::network::link::{Leave, Link, Submission, Work, now};
+use crate::network::metrics::add;
+use crate::network::reader::FrameReader;
+use crate::network::writer::FrameWriter;
+use crate::protocol::header;
+use crate::protocol::version::{self, ApiVersions};
+use crate::state::in_flight::InFlight;
+
+/// While so many bytes wait to be written, requests stay in the queue, where they can still expire unsent.
+const BACKLOG: u64 = 1024 * 1024;
+/// A timer that has nothing to wait for.
+const LONG: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// With nothing under way: idle on one side or the other, or no longer wanted.
+    Quietly(&'static str),
+    /// While answers were due.
+    Lost(Error),
+}
+
+/// A request that was queued for writing.
+struct Waiting {
+    completion: Completion,
+    api_key: i16,
+    version: i16,
+    /// Where its frame begins in the stream of bytes.
+    begin: u64,
+    deadline: Instant,
+}
+
+/// A future that ends with the connection.
+pub(crate) struct Session<'a> {
+    link: &'a Link,
+    stream: Box<dyn Stream>,
+    reader: FrameReader,
+    writer: FrameWriter,
+    versions: Arc<ApiVersions>,
+    in_flight: InFlight<Waiting>,
+    /// Requests without an answer, and where their frames end: complete when written.
+    unanswered: VecDeque<(u64, Waiting)>,
+    taken: Vec<Submission>,
+    timer: Pin<Box<Sleep>>,
+    /// What the timer is set to, and when it ought to ring at the latest. It is set anew only to ring earlier; a ring
+    /// that comes too early costs less than setting it with each request.
+    armed: Instant,
+    alarm: Instant,
+    /// Something was sent or received since the link was told.
+    active: bool,
+    /// Requests were left in the queue because too much waits to be written.
+    held_back: bool,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(link: &'a Link, established: Established) -> Self {
+        let now = now();
+        Self {
+            link,
+            stream: established.stream,
+            reader: established.reader,
+            writer: FrameWriter::default(),
+            versions: established.versions,
+            in_flight: InFlight::default(),
+            unanswered: VecDeque::new(),
+            taken: Vec::new(),
+            timer: Box::pin(sleep_until((now + LONG).into())),
+            armed: now + LONG,
+            alarm: now,
+            active: true,
+            held_back: false,
+        }
+    }
+
+    /// Takes what waits in the queue, as far as it may be sent now.
+    fn take(&mut self, now: Instant, cx: &Context<'_>) -> Result<(), Ended> {
+        let mut inner = self.link.lock();
+        inner.listen(cx);
+        if std::mem::take(&mut self.active) {
+            inner.state.touch(now);
+        }
+        match inner.leave {
+            Leave::Now => return Err(Ended::Lost(Error::closed("the client"))),
+            Leave::WhenDone if inner.queue.is_empty() && self.is_idle() => {
+                return Err(Ended::Quietly("no longer wanted"));
+            }
+            _ => {}
+        }
+        let muted = inner.state.muted(now);
+        self.held_back = self.writer.backlog() >= BACKLOG;
+        if muted.is_some() || self.held_back {
+            let next = inner.queue.iter().map(|waiting| waiting.deadline).min();
+            for time in [muted, next].into_iter().flatten() {
+                self.alarm = self.alarm.min(time);
+            }
+        } else {
+            self.taken.extend(inner.queue.drain(..));
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, now: Instant) {
+        for submission in std::mem::take(&mut self.taken) {
+            if submission.deadline <= now {
+                submission.fail(self.link.timed_out());
+                continue;
+            }
+            let (build, completion) = match submission.work {
+                Work::Versions(sender) => {
+                    let _ = sender.send(Ok(self.versions.clone()));
+                    continue;
+                }
+                Work::Request { build, completion } => (build, completion),
+            };
+            let correlation = self.in_flight.correlation();
+            let built = build(&self.versions).and_then(|mut frame| {
+                let len = frame.address_to(correlation)?;
+                Ok((frame, len))
+            });
+            let (frame, len) = match built {
+                Ok(built) => built,
+                Err(error) => {
+                    completion.finish(Err(Failure { error, sent: false }));
+                    continue;
+                }
+            };
+            let (api_key, version, answered) = (frame.api_key, frame.version, frame.answered);
+            let (begin, end) = self.writer.push(frame, len);
+            let deadline = submission.deadline;
+            let waiting = Waiting { completion, api_key, version, begin, deadline };
+            self.alarm = self.alarm.min(deadline);
+            if answered {
+                self.in_flight.push(correlation, deadline, waiting);
+            } else {
+                self.unanswered.push_back((end, waiting));
+            }
+            add(&self.link.shared.counters.requests, 1);
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let before = self.writer.written();
+        let result = self.writer.poll_write(cx, &mut self.stream);
+        let written = self.writer.written() - before;
+        if written > 0 {
+            self.active = true;
+            add(&self.link.shared.counters.bytes_out, written);
+        }
+        while self.unanswered.front().is_some_and(|(end, _)| *end <= self.writer.written()) {
+            if let Some((_, waiting)) = self.unanswered.pop_front() {
+                self.finish(waiting, Bytes::new());
+            }
+        }
+        match result {
+            Poll::Ready(Err(error)) => Err(Error::new(ErrorKind::Connect, "writing failed").caused_by(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads until nothing is there: it returns with the reason why the connection ends.
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        loop {
+            let before = self.reader.received();
+            let frame = self.reader.poll_frame(cx, &mut self.stream);
+            add(&self.link.shared.counters.bytes_in, self.reader.received() - before);
+            match ready!(frame) {
+                Ok(Some(frame)) => {
+                    if let Err(error) = self.answer(frame) {
+                        return Poll::Ready(Ended::Lost(error));
+                    }
+                }
+                Ok(None) if self.is_idle() => {
+                    return Poll::Ready(Ended::Quietly("the node closed it while idle"));
+                }
+                Ok(None) => {
+                    let message = "the node closed the connection before it answered";
+                    return Poll::Ready(Ended::Lost(Error::new(ErrorKind::Connect, message)));
+                }
+                Err(error) => return Poll::Ready(Ended::Lost(error)),
+            }
+        }
+    }
+
+    fn answer(&mut self, frame: Bytes) -> Result<(), Error> {
+        self.active = true;
+        let found = header::correlation(&frame)
+            .ok_or_else(|| Error::new(ErrorKind::Protocol, "an answer without a correlation id"))?;
+        let waiting = self.in_flight.answer(found).map_err(|stray| {
+            Error::new(ErrorKind::Protocol, "an answer that matches no request").caused_by(stray)
+        })?;
+        add(&self.link.shared.counters.answers, 1);
+        match header::body(frame, waiting.api_key, waiting.version) {
+            Ok(body) => {
+                self.finish(waiting, body);
+                Ok(())
+            }
+            Err(error) => {
+                let error = error.at_address(&*self.link.text);
+                waiting.completion.finish(Err(Failure { error: error.clone().unsure(), sent: true }));
+                Err(error)
+            }
+        }
+    }
+
+    fn finish(&self, waiting: Waiting, body: Bytes) {
+        let address = self.link.text.clone();
+        waiting.completion.finish(Ok(Answer { version: waiting.version, body, address }));
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.unanswered.is_empty() && self.writer.is_empty()
+    }
+
+    /// What is due now, and the alarm for what is due next.
+    fn ring(&mut self, now: Instant) -> Result<(), Ended> {
+        let unwritten = self.unanswered.iter().map(|(_, waiting)| waiting.deadline);
+        let deadline = self.in_flight.next_deadline().into_iter().chain(unwritten).min();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(Ended::Lost(Error::new(ErrorKind::Timeout, "no answer in time")));
+        }
+        let mut expired = Vec::new();
+        let mut inner = self.link.lock();
+        if std::mem::take(&mut self.active) {
+            inner.state.touch(now);
+        }
+        let queued = inner.expire(now, &mut expired);
+        let idle = inner.state.idle_at();
+        let muted = inner.state.muted(now);
+        let waits = !inner.queue.is_empty();
+        drop(inner);
+        for submission in expired {
+            submission.fail(self.link.timed_out());
+        }
+        if idle.is_some_and(|idle| idle <= now) && self.is_idle() && !waits {
+            return Err(Ended::Quietly("idle for too long"));
+        }
+        // A connection that is busy now begins to be idle at the earliest now.
+        let idle = idle
+            .map(|idle| if idle <= now { now + LONG.min(self.link.shared.connect_timeout) } else { idle });
+        self.alarm = [deadline, queued, idle, muted].into_iter().flatten().fold(now + LONG, Instant::min);
+        Ok(())
+    }
+
+    /// Keeps time: rings the alarm when it is due, and registers for the next one.
+    fn keep_time(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let mut rang = false;
+        loop {
+            if self.alarm < self.armed {
+                self.armed = self.alarm;
+                self.timer.as_mut().reset(self.armed.into());
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Ok(rang);
+            }
+            rang = true;
+            let now = now();
+            self.armed = now + 2 * LONG;
+            self.ring(now)?;
+        }
+    }
+
+    /// Tells everybody who waits that the connection is gone.
+    fn give_up(&mut self, error: &Error) {
+        let (now, written) = (now(), self.writer.written());
+        let address = &self.link.text;
+        let unanswered = self.unanswered.drain(..).map(|(_, waiting)| (waiting.deadline <= now, waiting));
+        for (expired, waiting) in self.in_flight.abandon(now).chain(unanswered) {
+            let sent = written > waiting.begin;
+            let mut error = match (expired, error.kind()) {
+                (true, _) => {
+                    add(&self.link.shared.counters.timeouts, 1);
+                    Error::new(ErrorKind::Timeout, "no answer in time")
+                }
+                (false, ErrorKind::Timeout) => Error::new(
+                    ErrorKind::Connect,
+                    "the connection was closed because an earlier request got no answer",
+                ),
+                (false, _) => error.clone(),
+            };
+            error = error.at_address(&**address).in_api(version::name(waiting.api_key));
+            if sent {
+                error = error.unsure();
+            }
+            waiting.completion.finish(Err(Failure { error, sent }));
+        }
+    }
+}
+
+impl Future for Session<'_> {
+    type Output = Ended;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        let this = self.get_mut();
+        let mut step = || -> Result<(), Ended> {
+            loop {
+                let now = now();
+                this.take(now, cx)?;
+                this.encode(now);
+                let written = this.write(cx);
+                // What a node had to say before it hung up explains more than a failed write.
+                if let Poll::Ready(ended) = this.read(cx) {
+                    return Err(ended);
+                }
+                written.map_err(Ended::Lost)?;
+                // A mute that is over, or room after a backlog, lets more be taken.
+                let room = this.held_back && this.writer.backlog() < BACKLOG;
+                if !this.keep_time(cx)? && !room {
+                    return Ok(());
+                }
+            }
+        };
+        match step() {
+            Ok(()) => Poll::Pending,
+            Err(ended) => {
+                let error = match &ended {
+                    Ended::Lost(error) => error.clone().at_address(&*this.link.text),
+                    Ended::Quietly(_) => {
+                        Error::new(ErrorKind::Connect, "the connection was closed while idle")
+                    }
+                };
+                this.give_up(&error);
+                Poll::Ready(ended)
+            }
+        }
+    }
+}
