@@ -21,8 +21,8 @@ pub mod broker;
 
 pub use client::{Client, ClientBuilder, Target};
 pub use error::{Error, ErrorKind, Result};
-pub use partitioner::{ConsistentRandomPartitioner, Murmur2Partitioner, Partitioner};
 pub use network::{connector::Connector, metrics::ClientMetrics};
+pub use partitioner::{ConsistentRandomPartitioner, Murmur2Partitioner, Partitioner};
 pub use protocol::error_code::ErrorCode;
 pub use record::{Compression, Headers, OwnedRecord, Record, RecordView, TimestampType};
 pub use request_reply::{Answer, ErrorReply, IntoAnswer, Refusal, Status};
