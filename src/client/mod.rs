@@ -3,6 +3,8 @@ mod builder;
 pub(crate) mod config;
 pub(crate) mod core;
 mod driver;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
