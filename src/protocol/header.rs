@@ -118,7 +118,8 @@ pub(crate) fn decode<R: Request>(answer: &Answer) -> Result<R::Response, Error> 
     shape::check_response(R::KEY, answer.version, &answer.body)
         .map_err(|error| malformed(error.to_string()))?;
     // The codec reserves what an array claims, so the claims are checked against the bytes at hand first.
-    shape::check_response(R::KEY, answer.version, &answer.body).map_err(|error| malformed(error.to_string()))?;
+    shape::check_response(R::KEY, answer.version, &answer.body)
+        .map_err(|error| malformed(error.to_string()))?;
     let mut body = answer.body.clone();
     let response =
         R::Response::decode(&mut body, answer.version).map_err(|error| malformed(error.to_string()))?;

@@ -15,8 +15,8 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub(crate) mod backoff;
-pub(crate) mod consumer;
 pub(crate) mod connection;
+pub(crate) mod consumer;
 pub(crate) mod in_flight;
 pub(crate) mod metadata;
 pub(crate) mod reply;

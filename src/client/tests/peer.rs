@@ -6,8 +6,8 @@ use bytes::Bytes;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::messages::{ApiVersionsResponse, RequestHeader, api_versions_response::ApiVersion};
+use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::{Decodable, StrBytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -109,9 +109,8 @@ pub(crate) fn honest(request: &Request) -> Bytes {
 
 pub(crate) fn versions() -> ApiVersionsResponse {
     let ranges = [(3, 0, 12), (18, 0, 4)];
-    let api = |(key, min, max)| {
-        ApiVersion::default().with_api_key(key).with_min_version(min).with_max_version(max)
-    };
+    let api =
+        |(key, min, max)| ApiVersion::default().with_api_key(key).with_min_version(min).with_max_version(max);
     ApiVersionsResponse::default().with_api_keys(ranges.into_iter().map(api).collect())
 }
 

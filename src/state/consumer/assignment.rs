@@ -270,7 +270,8 @@ impl Consumer {
             self.lose_position(
                 slot,
                 ResetReason::Recreated,
-                "the topic was deleted and created again; positions in the old one mean nothing in the new".into(),
+                "the topic was deleted and created again; positions in the old one mean nothing in the new"
+                    .into(),
             );
         }
         if known.leader.is_none() {

@@ -100,7 +100,9 @@ impl Consumer {
         self.look_up();
         let mut loads: BTreeMap<i32, Load> = BTreeMap::new();
         for (slot, partition) in self.partitions.iter().enumerate() {
-            let Some((partition, node)) = partition.as_ref().and_then(|p| Some((p, p.source()?))) else { continue };
+            let Some((partition, node)) = partition.as_ref().and_then(|p| Some((p, p.source()?))) else {
+                continue;
+            };
             let load = loads.entry(node).or_default();
             load.partitions += 1;
             load.buffered += partition.buffered;
@@ -129,14 +131,22 @@ impl Consumer {
         if self.refresh_at.is_some_and(|at| now >= at) {
             self.refresh_at = None;
             self.refresh();
-            if self.partitions.iter().flatten().any(|partition| partition.leader.is_none()) || !self.missing.is_empty()
+            if self.partitions.iter().flatten().any(|partition| partition.leader.is_none())
+                || !self.missing.is_empty()
             {
                 self.refresh_at = Some(now + REFRESH_EVERY);
             }
         }
     }
 
-    fn fetch(&mut self, now: Instant, (id, lane): (i32, usize), slots: &[usize], room: usize, max_wait: Duration) {
+    fn fetch(
+        &mut self,
+        now: Instant,
+        (id, lane): (i32, usize),
+        slots: &[usize],
+        room: usize,
+        max_wait: Duration,
+    ) {
         let settings = self.settings.clone();
         let ticket = self.next_ticket(Call::Fetch { node: id, lane });
         let Some(node) = self.nodes.get_mut(&id) else { return };
@@ -182,7 +192,12 @@ impl Consumer {
     }
 
     /// The end of a Fetch. An error stands for a response that never came or could not be read.
-    pub(crate) fn handle_fetch(&mut self, now: Instant, ticket: Ticket, answer: Result<FetchResponse, Error>) {
+    pub(crate) fn handle_fetch(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        answer: Result<FetchResponse, Error>,
+    ) {
         let Some(Call::Fetch { node: id, lane }) = self.calls.remove(&ticket) else {
             debug_assert!(false, "not a ticket of a fetch: {ticket}");
             return;
@@ -267,7 +282,14 @@ impl Consumer {
         }
     }
 
-    fn partition_fetched(&mut self, now: Instant, id: i32, slot: usize, data: PartitionData, endpoints: &[Endpoint]) {
+    fn partition_fetched(
+        &mut self,
+        now: Instant,
+        id: i32,
+        slot: usize,
+        data: PartitionData,
+        endpoints: &[Endpoint],
+    ) {
         if !data.error.is_none() {
             return self.fetch_failed(now, id, slot, &data, endpoints);
         }
@@ -331,11 +353,22 @@ impl Consumer {
         if partition.failures < 3 {
             self.back_off(now, slot);
         } else {
-            self.back_off_and_tell(now, slot, Error::new(ErrorKind::Corrupt, text).on_partition(topic, number));
+            self.back_off_and_tell(
+                now,
+                slot,
+                Error::new(ErrorKind::Corrupt, text).on_partition(topic, number),
+            );
         }
     }
 
-    fn fetch_failed(&mut self, now: Instant, id: i32, slot: usize, data: &PartitionData, endpoints: &[Endpoint]) {
+    fn fetch_failed(
+        &mut self,
+        now: Instant,
+        id: i32,
+        slot: usize,
+        data: &PartitionData,
+        endpoints: &[Endpoint],
+    ) {
         let Some(partition) = self.partitions.get_mut(slot).and_then(Option::as_mut) else { return };
         let name = partition.name.clone();
         let code = data.error;
@@ -360,12 +393,13 @@ impl Consumer {
             ErrorCode::UNKNOWN_LEADER_EPOCH | ErrorCode::OFFSET_NOT_AVAILABLE => self.back_off(now, slot),
             code if code.refreshes_metadata() || code == ErrorCode::KAFKA_STORAGE_ERROR => {
                 if let Some((leader, epoch)) = data.leader {
-                    let endpoint = endpoints.iter().find(|endpoint| endpoint.node == leader).map(|endpoint| Node {
-                        id: leader,
-                        host: endpoint.host.as_str().into(),
-                        port: endpoint.port,
-                        rack: endpoint.rack.as_deref().map(Arc::from),
-                    });
+                    let endpoint =
+                        endpoints.iter().find(|endpoint| endpoint.node == leader).map(|endpoint| Node {
+                            id: leader,
+                            host: endpoint.host.as_str().into(),
+                            port: endpoint.port,
+                            rack: endpoint.rack.as_deref().map(Arc::from),
+                        });
                     let topic = name.shared_topic().clone();
                     let partition = name.partition();
                     self.events.push_back(Event::Leader { topic, partition, leader, epoch, endpoint });

@@ -229,7 +229,8 @@ impl Consumer {
             self.back_off(now, slot);
         } else {
             let error = Error::from(error);
-            let error = Error::new(error.kind(), format!("the batch at offset {position} cannot be read: {error}"));
+            let error =
+                Error::new(error.kind(), format!("the batch at offset {position} cannot be read: {error}"));
             self.halt(slot, error.on_partition(name.shared_topic().clone(), name.partition()));
         }
         self.enqueue(slot);

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use kafka_protocol::messages::{
-    ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, TopicName,
+    ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    TopicName,
 };
 
 use super::partition::State;
@@ -118,7 +121,12 @@ impl Consumer {
     }
 
     /// The end of a ListOffsets.
-    pub(crate) fn handle_offsets(&mut self, now: Instant, ticket: Ticket, answer: Result<ListOffsetsResponse, Error>) {
+    pub(crate) fn handle_offsets(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        answer: Result<ListOffsetsResponse, Error>,
+    ) {
         let asked = self.asked(ticket);
         match answer {
             Err(error) => self.lookup_failed(now, &asked, &error),
@@ -233,7 +241,10 @@ impl Consumer {
     fn current(&mut self, asked: &[(usize, u64)]) -> Vec<(usize, u64)> {
         let current = asked.iter().copied().filter(|(slot, version)| {
             let partition = self.partitions.get_mut(*slot).and_then(Option::as_mut);
-            partition.filter(|partition| partition.version == *version).map(|partition| partition.asking = false).is_some()
+            partition
+                .filter(|partition| partition.version == *version)
+                .map(|partition| partition.asking = false)
+                .is_some()
         });
         current.collect()
     }
@@ -247,8 +258,11 @@ impl Consumer {
 
     fn left_out(&mut self, now: Instant, left: &[(usize, u64)], api: &'static str) {
         for &(slot, _) in left {
-            let Some(name) = self.partition_mut(slot).map(|partition| partition.name.clone()) else { continue };
-            let error = Error::new(ErrorKind::Protocol, "the answer leaves out a partition that was asked about");
+            let Some(name) = self.partition_mut(slot).map(|partition| partition.name.clone()) else {
+                continue;
+            };
+            let error =
+                Error::new(ErrorKind::Protocol, "the answer leaves out a partition that was asked about");
             let error = error.in_api(api).on_partition(name.shared_topic().clone(), name.partition());
             self.back_off_and_tell(now, slot, error);
         }
@@ -259,7 +273,9 @@ impl Consumer {
             if error.is_retriable() {
                 self.back_off(now, slot);
             } else {
-                let Some(name) = self.partition_mut(slot).map(|partition| partition.name.clone()) else { continue };
+                let Some(name) = self.partition_mut(slot).map(|partition| partition.name.clone()) else {
+                    continue;
+                };
                 let error = error.clone().on_partition(name.shared_topic().clone(), name.partition());
                 self.back_off_and_tell(now, slot, error);
             }

@@ -171,7 +171,8 @@ impl Consumer {
         for (topic, partition) in overdue {
             let code = self.cluster.topic(&topic).map(|topic| topic.error).filter(|code| !code.is_none());
             let code = code.unwrap_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
-            let error = Error::broker(code, format!("not found for {} s, and still waiting for it", grace.as_secs()));
+            let error =
+                Error::broker(code, format!("not found for {} s, and still waiting for it", grace.as_secs()));
             self.report(match partition {
                 Some(partition) => error.on_partition(topic, partition),
                 None => error.on_topic(topic),
@@ -207,7 +208,8 @@ impl Consumer {
         });
         let nodes = self.nodes.values().map(|node| node.retry_at);
         let missing = self.partitions.iter().flatten().filter_map(|partition| partition.missing);
-        let missing = missing.chain(self.missing.values().copied()).map(|since| Some(since + self.settings.grace));
+        let missing =
+            missing.chain(self.missing.values().copied()).map(|since| Some(since + self.settings.grace));
         partitions.chain(nodes).chain(missing).chain([self.refresh_at]).flatten().min()
     }
 
@@ -305,4 +307,3 @@ impl Consumer {
         self.dirty = true;
     }
 }
-

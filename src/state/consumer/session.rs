@@ -75,7 +75,12 @@ impl Session {
     /// The request was answered without an error of its own.
     pub(super) fn answered(&mut self, id: i32) {
         if id == 0 || (self.epoch != 0 && id != self.id) {
-            *self = Self { turn: self.turn, by_id: self.by_id, sent: std::mem::take(&mut self.sent), ..Self::default() };
+            *self = Self {
+                turn: self.turn,
+                by_id: self.by_id,
+                sent: std::mem::take(&mut self.sent),
+                ..Self::default()
+            };
             return;
         }
         self.id = id;
@@ -114,7 +119,8 @@ mod tests {
     }
 
     fn told(difference: &Difference) -> (i32, i32, Vec<i32>, Vec<i32>) {
-        let mut partitions: Vec<i32> = difference.partitions.iter().map(|planned| planned.name.partition).collect();
+        let mut partitions: Vec<i32> =
+            difference.partitions.iter().map(|planned| planned.name.partition).collect();
         partitions.sort_unstable();
         let forgotten = difference.forgotten.iter().map(|name| name.partition).collect();
         (difference.id, difference.epoch, partitions, forgotten)
