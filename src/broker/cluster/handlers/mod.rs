@@ -9,6 +9,7 @@ use kafka_protocol::protocol::{Decodable, HeaderVersion, Request as Message};
 use super::{Action, Api, Call, Cluster, ConnectionId, Reply, State};
 use crate::protocol::primitives::{Cursor, Malformed};
 use crate::protocol::request::Request;
+use crate::protocol::shape::check_request;
 
 mod admin;
 mod api_versions;
@@ -122,6 +123,10 @@ pub(super) fn serve(cluster: &mut Cluster, now: Instant, node: i32, connection: 
 }
 
 fn run<R: Handle>(cluster: &mut Cluster, mut call: Call, mut body: Bytes) {
+    // The decoder trusts the counts it meets; the check does not.
+    if check_request(<R as Request>::KEY, call.version, &body).is_err() {
+        return cluster.close(call.connection);
+    }
     let Ok(request) = <R as Decodable>::decode(&mut body, call.version) else {
         return cluster.close(call.connection);
     };
