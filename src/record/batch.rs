@@ -12,7 +12,7 @@ pub(crate) const PREFIX_LEN: usize = 12;
 const CRC_FROM: usize = 21;
 
 const CODEC: i16 = 0b111;
-const LOG_APPEND_TIME: i16 = 1 << 3;
+pub(super) const LOG_APPEND_TIME: i16 = 1 << 3;
 pub(super) const TRANSACTIONAL: i16 = 1 << 4;
 pub(super) const CONTROL: i16 = 1 << 5;
 

@@ -76,20 +76,7 @@ impl BatchBuilder {
     /// Bytes of the encoded record behind its length field.
     #[inline]
     fn record_length(&self, timestamp: i64, record: &Record<'_>) -> usize {
-        let field =
-            |field: Option<&[u8]>| field.map_or(1, |bytes| varint_len(bytes.len() as i32) + bytes.len());
-        let mut headers = 1;
-        if !record.headers.is_empty() {
-            headers = varint_len(record.headers.len() as i32);
-            for (key, value) in &record.headers {
-                headers += field(Some(key)) + field(*value);
-            }
-        }
-        1 + varlong_len(self.timestamp_delta(timestamp))
-            + varint_len(self.count)
-            + field(record.key)
-            + field(record.value)
-            + headers
+        encoded_length(self.timestamp_delta(timestamp), self.count, record)
     }
 
     #[inline]
@@ -107,20 +94,7 @@ impl BatchBuilder {
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.count += 1;
-
-        let out = &mut self.bytes;
-        out.reserve(length + 5);
-        put_varint(out, length as i32);
-        out.push(0);
-        put_varlong(out, delta);
-        put_varint(out, place);
-        put_field(out, record.key);
-        put_field(out, record.value);
-        put_varint(out, record.headers.len() as i32);
-        for (key, value) in &record.headers {
-            put_field(out, Some(key));
-            put_field(out, *value);
-        }
+        encode(&mut self.bytes, length, delta, place, record);
         place
     }
 
@@ -172,6 +146,47 @@ impl BatchBuilder {
             base_sequence: stamp.base_sequence,
             count: self.count,
         }
+    }
+}
+
+/// Bytes of an encoded record behind its length field.
+#[inline]
+pub(super) fn encoded_length(timestamp_delta: i64, offset_delta: i32, record: &Record<'_>) -> usize {
+    let field = |field: Option<&[u8]>| field.map_or(1, |bytes| varint_len(bytes.len() as i32) + bytes.len());
+    let mut headers = 1;
+    if !record.headers.is_empty() {
+        headers = varint_len(record.headers.len() as i32);
+        for (key, value) in &record.headers {
+            headers += field(Some(key)) + field(*value);
+        }
+    }
+    1 + varlong_len(timestamp_delta)
+        + varint_len(offset_delta)
+        + field(record.key)
+        + field(record.value)
+        + headers
+}
+
+/// Appends an encoded record; `length` is its [`encoded_length`].
+#[inline]
+pub(super) fn encode(
+    out: &mut Vec<u8>,
+    length: usize,
+    timestamp_delta: i64,
+    offset_delta: i32,
+    record: &Record<'_>,
+) {
+    out.reserve(length + 5);
+    put_varint(out, length as i32);
+    out.push(0);
+    put_varlong(out, timestamp_delta);
+    put_varint(out, offset_delta);
+    put_field(out, record.key);
+    put_field(out, record.value);
+    put_varint(out, record.headers.len() as i32);
+    for (key, value) in &record.headers {
+        put_field(out, Some(key));
+        put_field(out, *value);
     }
 }
 

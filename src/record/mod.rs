@@ -36,4 +36,6 @@ pub enum TimestampType {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
