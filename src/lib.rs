@@ -20,11 +20,17 @@ mod topic_partition;
 pub mod broker;
 
 pub use client::{Client, ClientBuilder, Target};
+pub use consumer::{
+    Batch, BatchIter, BatchRecords, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerRecord, RecordStream,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use network::{connector::Connector, metrics::ClientMetrics};
 pub use partitioner::{ConsistentRandomPartitioner, Murmur2Partitioner, Partitioner};
 pub use protocol::error_code::ErrorCode;
 pub use record::{Compression, Headers, OwnedRecord, Record, RecordView, TimestampType};
 pub use request_reply::{Answer, ErrorReply, IntoAnswer, Refusal, Status};
+pub use state::consumer::{
+    ConsumerMetrics, ConsumerNodeMetrics, IsolationLevel, Offset, OffsetReset, PositionReset, ResetReason,
+};
 pub use state::reply::dialect::Dialect;
 pub use topic_partition::TopicPartition;

@@ -36,9 +36,11 @@ use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch::FetchPlan;
 use crate::state::metadata::{Cluster, Node};
 
-pub(crate) use handover::{Handover, Limits, Opened, Taken};
-pub(crate) use lookup::{EpochPlan, OffsetPlan, list_offsets, offset_for_leader_epoch};
-pub(crate) use metrics::{ConsumerMetrics, ConsumerNodeMetrics};
+pub(crate) use handover::{Handover, Limits};
+pub(crate) use assignment::Position;
+pub(crate) use fetcher::LANES;
+pub(crate) use lookup::{EARLIEST, EpochPlan, LATEST, OffsetPlan, list_offsets, offset_for_leader_epoch};
+pub use metrics::{ConsumerMetrics, ConsumerNodeMetrics};
 pub(crate) use settings::Settings;
 pub use settings::{IsolationLevel, Offset, OffsetReset, PositionReset, ResetReason};
 

@@ -1,0 +1,313 @@
+//! The shell around the machine: requests out, answers in, and the one who waits for a batch woken.
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use kafka_protocol::messages::{ListOffsetsRequest, OffsetForLeaderEpochRequest};
+use tokio::sync::Notify;
+
+use super::batch::Batch;
+use crate::client::Core;
+use crate::error::{Error, ErrorKind, Result};
+use crate::network::call::{Answer, Completion, Inbox, Outcome, Purpose};
+use crate::protocol::fetch::{FetchRequest, FetchResponse, LAST_VERSION_BY_NAME};
+use crate::protocol::header;
+use crate::protocol::request::Request as _;
+use crate::state::consumer::{
+    Consumer as Machine, Event, Handover, LANES, Limits, Request, Ticket, What, list_offsets,
+    offset_for_leader_epoch,
+};
+
+/// What a consumer, its driver and its handles share.
+pub(super) struct Shared {
+    pub(super) core: Arc<Core>,
+    limits: Limits,
+    inner: Mutex<Inner>,
+    /// Wakes the driver.
+    pub(super) wake: Arc<Notify>,
+    /// Tells of every change of positions and of the end.
+    pub(super) changed: Notify,
+    inbox: Arc<Inbox<(Ticket, Kind)>>,
+    closed: AtomicBool,
+    /// The first of the numbers under which it fetches.
+    number: u32,
+}
+
+pub(super) struct Inner {
+    pub(super) machine: Machine,
+    /// Whoever waits for the next batch.
+    waiting: Option<Waker>,
+    /// Topics whose metadata the client keeps fresh for this consumer.
+    interest: Vec<Arc<str>>,
+}
+
+/// Which answer belongs to a ticket.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Fetch,
+    Offsets,
+    Epochs,
+}
+
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Shared {
+    pub(super) fn new(core: Arc<Core>, machine: Machine) -> Arc<Self> {
+        static NUMBERS: AtomicU32 = AtomicU32::new(0);
+        let wake = Arc::new(Notify::new());
+        Arc::new(Self {
+            core,
+            limits: Limits::from(machine.settings()),
+            inner: Mutex::new(Inner { machine, waiting: None, interest: Vec::new() }),
+            inbox: Inbox::new(wake.clone()),
+            wake,
+            changed: Notify::new(),
+            closed: AtomicBool::new(false),
+            number: NUMBERS.fetch_add(LANES as u32, Ordering::Relaxed),
+        })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a command of the application, then lets the driver see to what follows from it.
+    pub(super) fn command<T>(&self, command: impl FnOnce(&mut Machine, Instant) -> T) -> Result<T> {
+        if self.is_closed() {
+            return Err(Error::closed("the consumer"));
+        }
+        let (result, came, went) = {
+            let mut inner = self.lock();
+            let result = command(&mut inner.machine, now());
+            let topics = inner.machine.topics();
+            let before = std::mem::replace(&mut inner.interest, topics.clone());
+            let came: Vec<_> = topics.iter().filter(|topic| !before.contains(topic)).cloned().collect();
+            let went: Vec<_> = before.into_iter().filter(|topic| !topics.contains(topic)).collect();
+            (result, came, went)
+        };
+        if !came.is_empty() {
+            self.core.want_topics(&came);
+        }
+        if !went.is_empty() {
+            self.core.forget_topics(&went);
+        }
+        self.changed.notify_waiters();
+        self.wake.notify_one();
+        Ok(result)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Nothing is handed out any more; whoever waits learns of it.
+    pub(super) fn close(&self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (interest, waiting) = {
+            let mut inner = self.lock();
+            (std::mem::take(&mut inner.interest), inner.waiting.take())
+        };
+        if !interest.is_empty() {
+            self.core.forget_topics(&interest);
+        }
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+        self.changed.notify_waiters();
+        self.wake.notify_one();
+    }
+
+    /// The next batch. All happens within one poll, so that giving up in between is impossible.
+    pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Batch>>> {
+        loop {
+            let now = now();
+            let taken = {
+                let mut inner = self.lock();
+                match inner.machine.take(now) {
+                    _ if self.is_closed() => return Poll::Ready(Ok(None)),
+                    Some(Handover::Batch(taken)) => taken,
+                    Some(Handover::Error(error)) => return Poll::Ready(Err(error)),
+                    None => {
+                        inner.waiting = Some(cx.waker().clone());
+                        if inner.machine.has_work() {
+                            self.wake.notify_one();
+                        }
+                        return Poll::Pending;
+                    }
+                }
+            };
+            // The work is done on this thread and without the lock.
+            let opened = taken.open(&self.limits);
+            let (batch, has_work) = {
+                let machine = &mut self.lock().machine;
+                (machine.commit(now, &taken, opened), machine.has_work())
+            };
+            if has_work {
+                self.wake.notify_one();
+            }
+            if let Some((batch, before)) = batch {
+                let batch = Batch::new(taken.name, batch, before, taken.high_watermark, taken.reset);
+                return Poll::Ready(Ok(Some(batch)));
+            }
+        }
+    }
+
+    /// Takes in what arrived and sends what follows. Returns when to come again at the latest.
+    fn pump(&self) -> Option<Instant> {
+        let arrived: Vec<_> = self.inbox.drain().into_iter().map(|((ticket, kind), outcome)| read(ticket, kind, outcome)).collect();
+        let now = now();
+        let mut inner = self.lock();
+        let machine = &mut inner.machine;
+        let looked_up = arrived.iter().any(|arrival| !matches!(arrival, Arrival::Fetch(..)));
+        for arrival in arrived {
+            match arrival {
+                Arrival::Fetch(ticket, answer) => machine.handle_fetch(now, ticket, answer),
+                Arrival::Offsets(ticket, answer) => machine.handle_offsets(now, ticket, answer),
+                Arrival::Epochs(ticket, answer) => machine.handle_epochs(now, ticket, answer),
+            }
+        }
+        let requests: Vec<_> = std::iter::from_fn(|| machine.poll_request(now)).collect();
+        let events: Vec<_> = std::iter::from_fn(|| machine.poll_event()).collect();
+        let deadline = machine.next_deadline();
+        let waiting = if machine.is_ready() { inner.waiting.take() } else { None };
+        drop(inner);
+        // The next fetch leaves before the application begins with what arrived.
+        for request in requests {
+            self.submit(now, request);
+        }
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+        for event in events {
+            match event {
+                Event::Refresh => self.core.refresh(),
+                Event::Leader { topic, partition, leader, epoch, endpoint } => {
+                    self.core.leader_hint(&topic, partition, leader, epoch, endpoint);
+                }
+                Event::Throttle { node, until } => {
+                    for lane in 0..LANES as u32 {
+                        self.core.throttle(node, Purpose::Fetch(self.number + lane), until);
+                    }
+                }
+            }
+        }
+        if looked_up {
+            self.changed.notify_waiters();
+        }
+        deadline
+    }
+
+    fn submit(&self, now: Instant, request: Request) {
+        let config = self.core.config();
+        let client_id = config.client_id.clone();
+        let (node, ticket) = (request.node, request.ticket);
+        let completion = |kind| Completion::inbox(&self.inbox, (ticket, kind));
+        let deadline = now + config.request_timeout;
+        match request.what {
+            What::Fetch { lane, plan } => {
+                let purpose = Purpose::Fetch(self.number + lane as u32);
+                let deadline = deadline + plan.max_wait;
+                let most = if plan.by_id { i16::MAX } else { LAST_VERSION_BY_NAME };
+                let completion = completion(Kind::Fetch);
+                self.core.submit(
+                    node,
+                    purpose,
+                    deadline,
+                    move |versions| {
+                        let version = versions.choose_at_most::<FetchRequest>(most)?;
+                        header::encode(&plan.request(version), version, &client_id)
+                    },
+                    completion,
+                );
+            }
+            What::Offsets(plan) => self.core.submit(
+                node,
+                Purpose::Rest,
+                deadline,
+                move |versions| {
+                    let version = versions.choose::<ListOffsetsRequest>()?;
+                    header::encode(&list_offsets(&plan, version), version, &client_id)
+                },
+                completion(Kind::Offsets),
+            ),
+            What::Epochs(plan) => self.core.submit(
+                node,
+                Purpose::Rest,
+                deadline,
+                move |versions| {
+                    let version = versions.choose::<OffsetForLeaderEpochRequest>()?;
+                    header::encode(&offset_for_leader_epoch(&plan, version), version, &client_id)
+                },
+                completion(Kind::Epochs),
+            ),
+        }
+    }
+
+    /// The consumer's one task.
+    pub(super) async fn drive(self: Arc<Self>) {
+        let mut cluster = self.core.watch_cluster();
+        cluster.mark_changed();
+        // However it ends, nobody is left waiting.
+        let _closing = Closing(&self);
+        while !self.is_closed() {
+            let deadline = self.pump();
+            let mut until: Pin<Box<dyn Future<Output = ()> + Send>> = match deadline {
+                Some(deadline) => Box::pin(tokio::time::sleep_until(deadline.into())),
+                None => Box::pin(std::future::pending()),
+            };
+            tokio::select! {
+                () = self.wake.notified() => {}
+                changed = cluster.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let snapshot = cluster.borrow_and_update().clone();
+                    self.lock().machine.handle_metadata(now(), &snapshot);
+                }
+                () = &mut until => self.lock().machine.handle_deadline(now()),
+            }
+        }
+    }
+}
+
+struct Closing<'a>(&'a Shared);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+enum Arrival {
+    Fetch(Ticket, Result<FetchResponse>),
+    Offsets(Ticket, Result<kafka_protocol::messages::ListOffsetsResponse>),
+    Epochs(Ticket, Result<kafka_protocol::messages::OffsetForLeaderEpochResponse>),
+}
+
+fn read(ticket: Ticket, kind: Kind, outcome: Outcome) -> Arrival {
+    let answer = outcome.map_err(|failure| failure.error);
+    match kind {
+        Kind::Fetch => Arrival::Fetch(ticket, answer.and_then(|answer| read_fetch(&answer))),
+        Kind::Offsets => {
+            Arrival::Offsets(ticket, answer.and_then(|answer| header::decode::<ListOffsetsRequest>(&answer)))
+        }
+        Kind::Epochs => {
+            Arrival::Epochs(ticket, answer.and_then(|answer| header::decode::<OffsetForLeaderEpochRequest>(&answer)))
+        }
+    }
+}
+
+fn read_fetch(answer: &Answer) -> Result<FetchResponse> {
+    FetchResponse::decode(&answer.body, answer.version).map_err(|malformed| {
+        Error::new(ErrorKind::Protocol, format!("malformed answer to Fetch version {}", answer.version))
+            .in_api(FetchRequest::NAME)
+            .at_address(&*answer.address)
+            .caused_by(malformed)
+    })
+}
