@@ -4,6 +4,7 @@
 //! whose replies are not lost to a rebalance. Nothing in a default build is written in C.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod client;
 mod consumer;
 mod error;
@@ -19,6 +20,9 @@ mod topic_partition;
 #[cfg(feature = "broker")]
 pub mod broker;
 
+pub use admin::{
+    Admin, ClusterDescription, NewTopic, NodeDescription, PartitionDescription, TopicConfig, TopicDescription,
+};
 pub use client::{Client, ClientBuilder, Target};
 pub use consumer::{
     Batch, BatchIter, BatchRecords, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerRecord, RecordStream,
