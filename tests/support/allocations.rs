@@ -52,3 +52,11 @@ pub fn peak(work: impl FnOnce()) -> usize {
     work();
     PEAK.get() - before
 }
+
+/// The same of a future on a runtime of one thread, with all that runs beside it.
+pub async fn peak_of(work: impl Future<Output = ()>) -> usize {
+    let before = HELD.get();
+    PEAK.set(before);
+    work.await;
+    PEAK.get() - before
+}
