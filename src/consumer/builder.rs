@@ -193,7 +193,8 @@ impl ConsumerBuilder {
     }
 
     fn check(&self) -> Result<()> {
-        let Settings { max_wait, min_bytes, max_bytes, partition_max_bytes, prefetch, max_batch, .. } = self.settings;
+        let Settings { max_wait, min_bytes, max_bytes, partition_max_bytes, prefetch, max_batch, .. } =
+            self.settings;
         let invalid = |message: &str| Err(Error::new(ErrorKind::Config, message));
         if !self.topics.is_empty() && !self.partitions.is_empty() {
             return invalid("a consumer reads either topics or assigned partitions");
@@ -202,7 +203,9 @@ impl ConsumerBuilder {
             return invalid("a partition's number cannot be negative");
         }
         if max_bytes < 1 || partition_max_bytes < 1 || min_bytes < 0 {
-            return invalid("fetch_max_bytes and max_partition_fetch_bytes must be above zero, fetch_min_bytes not below");
+            return invalid(
+                "fetch_max_bytes and max_partition_fetch_bytes must be above zero, fetch_min_bytes not below",
+            );
         }
         if max_wait > self.core.config().request_timeout || max_wait.as_millis() > i32::MAX as u128 {
             return invalid("fetch_max_wait must not be above request_timeout");

@@ -160,7 +160,12 @@ impl Shared {
 
     /// Takes in what arrived and sends what follows. Returns when to come again at the latest.
     fn pump(&self) -> Option<Instant> {
-        let arrived: Vec<_> = self.inbox.drain().into_iter().map(|((ticket, kind), outcome)| read(ticket, kind, outcome)).collect();
+        let arrived: Vec<_> = self
+            .inbox
+            .drain()
+            .into_iter()
+            .map(|((ticket, kind), outcome)| read(ticket, kind, outcome))
+            .collect();
         let now = now();
         let mut inner = self.lock();
         let machine = &mut inner.machine;
@@ -297,9 +302,10 @@ fn read(ticket: Ticket, kind: Kind, outcome: Outcome) -> Arrival {
         Kind::Offsets => {
             Arrival::Offsets(ticket, answer.and_then(|answer| header::decode::<ListOffsetsRequest>(&answer)))
         }
-        Kind::Epochs => {
-            Arrival::Epochs(ticket, answer.and_then(|answer| header::decode::<OffsetForLeaderEpochRequest>(&answer)))
-        }
+        Kind::Epochs => Arrival::Epochs(
+            ticket,
+            answer.and_then(|answer| header::decode::<OffsetForLeaderEpochRequest>(&answer)),
+        ),
     }
 }
 

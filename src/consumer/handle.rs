@@ -36,8 +36,10 @@ impl ConsumerHandle {
         &self,
         partitions: impl IntoIterator<Item = (impl Into<TopicPartition>, impl Into<Offset>)>,
     ) -> Result<()> {
-        let wanted: Vec<_> =
-            partitions.into_iter().map(|(partition, offset)| (partition.into(), Some(offset.into()))).collect();
+        let wanted: Vec<_> = partitions
+            .into_iter()
+            .map(|(partition, offset)| (partition.into(), Some(offset.into())))
+            .collect();
         self.shared.command(|machine, now| machine.assign(now, &wanted))
     }
 
@@ -181,7 +183,10 @@ impl ConsumerHandle {
     ) -> Result<BTreeMap<TopicPartition, Option<i64>>> {
         let times = times.into_iter().map(|(partition, time)| (partition.into(), time.max(0))).collect();
         let found = self.list(times).await?;
-        Ok(found.into_iter().map(|(partition, offset)| (partition, (offset >= 0).then_some(offset))).collect())
+        Ok(found
+            .into_iter()
+            .map(|(partition, offset)| (partition, (offset >= 0).then_some(offset)))
+            .collect())
     }
 
     async fn ends(
@@ -205,9 +210,10 @@ impl ConsumerHandle {
             // One node after the other: this is not a hot path, and each answers at once.
             for (node, partitions) in by_node {
                 let plan = OffsetPlan { read_committed, partitions };
-                let call = core.call::<ListOffsetsRequest>(Target::Node(node), Purpose::Rest, move |version| {
-                    list_offsets(&plan, version)
-                });
+                let call =
+                    core.call::<ListOffsetsRequest>(Target::Node(node), Purpose::Rest, move |version| {
+                        list_offsets(&plan, version)
+                    });
                 let response = match call.await {
                     Ok(response) => response,
                     Err(error) if error.is_retriable() => {
@@ -226,7 +232,8 @@ impl ConsumerHandle {
                             }
                             continue;
                         }
-                        let error = Error::broker(code, "the offset cannot be looked up").in_api("ListOffsets");
+                        let error =
+                            Error::broker(code, "the offset cannot be looked up").in_api("ListOffsets");
                         let error = error.on_partition(name.shared_topic().clone(), name.partition());
                         if !code.is_retriable() {
                             return Err(error);
@@ -240,7 +247,9 @@ impl ConsumerHandle {
             failures += 1;
             let wait = backoff.after(failures, &mut rand::rng());
             if now() + wait >= deadline {
-                return Err(last.unwrap_or_else(|| self.unknown(first, "the offset could not be looked up in time")));
+                return Err(
+                    last.unwrap_or_else(|| self.unknown(first, "the offset could not be looked up in time"))
+                );
             }
             tokio::time::sleep(wait).await;
         }

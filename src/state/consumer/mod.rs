@@ -36,9 +36,9 @@ use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch::FetchPlan;
 use crate::state::metadata::{Cluster, Node};
 
-pub(crate) use handover::{Handover, Limits};
 pub(crate) use assignment::Position;
 pub(crate) use fetcher::LANES;
+pub(crate) use handover::{Handover, Limits};
 pub(crate) use lookup::{EARLIEST, EpochPlan, LATEST, OffsetPlan, list_offsets, offset_for_leader_epoch};
 pub use metrics::{ConsumerMetrics, ConsumerNodeMetrics};
 pub(crate) use settings::Settings;
