@@ -19,4 +19,5 @@ pub(crate) mod connection;
 pub(crate) mod consumer;
 pub(crate) mod in_flight;
 pub(crate) mod metadata;
+pub(crate) mod producer;
 pub(crate) mod reply;
