@@ -17,6 +17,8 @@ pub(super) struct Batch<T> {
     /// Place of its first record in the batch that the application filled: not 0 behind a split.
     pub(super) first: u32,
     pub(super) count: i32,
+    /// Records of the batch that the application filled.
+    pub(super) total: u32,
     pub(super) created: Instant,
     /// Memory that is given back when it is settled.
     pub(super) reserved: usize,
@@ -55,6 +57,7 @@ impl<T: Clone> Batch<T> {
             tag: closed.tag,
             first: 0,
             count: closed.builder.count(),
+            total: closed.builder.count() as u32,
             created: closed.opened,
             reserved: closed.reserved,
             size: closed.builder.len(),
@@ -139,7 +142,7 @@ impl<T: Clone> Batch<T> {
         };
         let half = |builder: BatchBuilder, first: u32, reserved| {
             let closed = Closed { builder, tag: self.tag.clone(), opened: self.created, reserved };
-            Self { first, ..Self::new(closed) }
+            Self { first, total: self.total, ..Self::new(closed) }
         };
         // The memory is that of the whole until its last record is settled.
         let first = half(first, self.first, 0);

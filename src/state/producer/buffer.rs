@@ -19,6 +19,8 @@ pub(crate) struct Buffer<T> {
     full: VecDeque<Closed<T>>,
     /// Bytes at which a batch is full.
     limit: usize,
+    /// Bytes that a batch with one record may have.
+    largest: usize,
     /// Memory a new batch starts with: what the last one came to. A busy partition gets all at once, an idle one little.
     capacity: usize,
     /// Bytes appended since the partition became the topic's sticky one.
@@ -55,6 +57,8 @@ pub(crate) enum Refusal {
     Unstick { signal: bool },
     /// So many bytes have to be reserved first.
     NoRoom { bytes: usize, signal: bool },
+    /// By itself it makes a batch of so many bytes.
+    TooLarge { size: usize },
     /// The producer is closed.
     Closed,
 }
@@ -79,11 +83,12 @@ pub(crate) trait Buffers<T> {
 }
 
 impl<T: Clone> Buffer<T> {
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize, largest: usize) -> Self {
         Self {
             open: None,
             full: VecDeque::new(),
             limit,
+            largest,
             capacity: MIN_CAPACITY,
             stuck: 0,
             signalled: false,
@@ -133,14 +138,17 @@ impl<T: Clone> Buffer<T> {
                 return Ok(Place { tag: batch.tag.clone(), index: index as u32, signal: false });
             }
         }
+        let alone = BatchBuilder::new(HEADER_LEN).size_with(timestamp, record);
+        if alone > self.largest {
+            return Err(Refusal::TooLarge { size: alone });
+        }
         let closed = self.close_open();
         // Nothing is open now. A partition is left between batches only, so that no batch is cut short for it.
         if sticky && self.stuck >= self.limit {
             self.stuck = 0;
             return Err(Refusal::Unstick { signal: closed && self.signal() });
         }
-        let size = BatchBuilder::new(HEADER_LEN).size_with(timestamp, record);
-        let reserved = size.max(self.capacity.min(self.limit));
+        let reserved = alone.max(self.capacity.min(self.limit));
         if !reserve(reserved) {
             return Err(Refusal::NoRoom { bytes: reserved, signal: closed && self.signal() });
         }

@@ -405,14 +405,14 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
     }
 
     pub(super) fn settled(&mut self, key: Key, batch: Batch<T>, outcome: Outcome) {
-        let (tag, first, count, reserved) =
-            (batch.tag.clone(), batch.first, batch.count as u32, batch.reserved);
+        let (tag, reserved) = (batch.tag.clone(), batch.reserved);
+        let (first, count, total) = (batch.first, batch.count as u32, batch.total);
         match &outcome {
             Outcome::Written { .. } => self.counters.written += u64::from(count),
             Outcome::Failed { .. } => self.counters.failed += u64::from(count),
         }
         let bytes = batch.into_bytes();
-        self.events.push_back(Event::Settled { tag, key, first, count, outcome, reserved, bytes });
+        self.events.push_back(Event::Settled { tag, key, first, count, total, outcome, reserved, bytes });
     }
 
     pub(super) fn hint(

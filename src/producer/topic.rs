@@ -1,0 +1,243 @@
+//! A topic that is produced to: the path every record takes.
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::Owner;
+use super::delivery::Delivery;
+use super::shared::{Shared, TopicState, lock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::record::Record;
+use crate::state::producer::Refusal;
+
+/// One topic of a [`Producer`](super::Producer): what has to be looked up by name is looked up once. Cheap to clone.
+///
+/// It keeps its producer alive.
+#[derive(Debug, Clone)]
+pub struct ProducerTopic {
+    owner: Arc<Owner>,
+    topic: Arc<TopicState>,
+}
+
+/// Why a record was not taken at once.
+enum Blocked {
+    /// The topic has not been looked up.
+    Unknown,
+    /// The topic does not have so many partitions, as far as is known.
+    NoPartition(i32),
+    /// So many bytes of memory are missing.
+    NoRoom(usize),
+    Refused(Error),
+}
+
+impl ProducerTopic {
+    pub(super) fn new(owner: Arc<Owner>, topic: Arc<TopicState>) -> Self {
+        Self { owner, topic }
+    }
+
+    /// The topic's name.
+    pub fn name(&self) -> &str {
+        &self.topic.name
+    }
+
+    /// Gives a record to the producer; the [`Delivery`] tells what became of it.
+    ///
+    /// Usually this appends the record to a batch and returns at once. It waits
+    ///
+    /// - for the topic to be looked up, at the first record, for at most `max_block`; then for a partition that the
+    ///   record names and the topic does not have yet;
+    /// - for room, when `buffer_memory` is used up, for as long as it takes: there is room again at the latest when the
+    ///   oldest records reach their `delivery_timeout`. [`ProducerTopic::try_send`] does not wait.
+    ///
+    /// Records of one task to one partition are written in the order in which they were sent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Record`] if the record is too large or names a partition that does not exist,
+    /// [`ErrorKind::Timeout`] if the topic cannot be looked up, [`ErrorKind::Closed`] after
+    /// [`Producer::close`](super::Producer::close). The record was then not taken.
+    ///
+    /// Cancel safe: a future dropped before it is ready has taken nothing.
+    #[inline]
+    pub async fn send(&self, record: Record<'_>) -> Result<Delivery> {
+        match self.append(&record, &mut 0) {
+            Ok(delivery) => Ok(delivery),
+            Err(blocked) => self.send_blocked(record, blocked).await,
+        }
+    }
+
+    /// As [`ProducerTopic::send`] without waiting.
+    ///
+    /// # Errors
+    /// Besides those of `send`: an error that [is retriable](Error::is_retriable) if there is no room now, or if the topic has not been
+    /// looked up; it is being looked up then.
+    pub fn try_send(&self, record: Record<'_>) -> Result<Delivery> {
+        self.append(&record, &mut 0).map_err(|blocked| {
+            let shared = self.shared();
+            match blocked {
+                Blocked::Refused(error) => error,
+                Blocked::Unknown => {
+                    shared.look_up(&self.topic.name);
+                    Error::new(ErrorKind::Record, "the topic has not been looked up yet").retriable(true)
+                }
+                Blocked::NoRoom(_) => {
+                    Error::new(ErrorKind::Record, format!("{} are used up", memory(shared))).retriable(true)
+                }
+                Blocked::NoPartition(number) => {
+                    shared.core.refresh();
+                    self.no_partition(number)
+                }
+            }
+            .on_topic(self.topic.name.clone())
+        })
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.owner.shared
+    }
+
+    /// `held` is memory that was reserved for this record; what is not used of it is left there.
+    #[inline]
+    fn append(&self, record: &Record<'_>, held: &mut usize) -> Result<Delivery, Blocked> {
+        let shared = self.shared();
+        let count = self.topic.count();
+        if count == 0 {
+            return Err(Blocked::Unknown);
+        }
+        let timestamp = record.timestamp.unwrap_or_else(milliseconds);
+        loop {
+            let chosen = match record.partition {
+                Some(number) => Some(u32::try_from(number).unwrap_or(u32::MAX)),
+                None => shared.options.partitioner.partition(&self.topic.name, record.key, count),
+            };
+            let sticky = chosen.is_none();
+            let number = chosen.unwrap_or_else(|| self.topic.sticky(count));
+            let Some(partition) = self.topic.partition(number).filter(|_| number < count) else {
+                return Err(Blocked::NoPartition(record.partition.unwrap_or(number as i32)));
+            };
+            let mut buffer = lock(&partition.buffer);
+            let refusal = match buffer.append(
+                timestamp,
+                record,
+                sticky && count > 1,
+                |bytes| shared.reserve(held, bytes),
+                |capacity| shared.open(partition, capacity),
+            ) {
+                Ok(place) => {
+                    drop(buffer);
+                    if place.signal {
+                        shared.signal(partition.key);
+                    }
+                    return Ok(Delivery::new(place.tag, place.index, timestamp));
+                }
+                Err(refusal) => refusal,
+            };
+            drop(buffer);
+            let (signal, blocked) = match refusal {
+                Refusal::Unstick { signal } => {
+                    self.topic.unstick(number);
+                    (signal, None)
+                }
+                Refusal::NoRoom { bytes, signal } => (signal, Some(Blocked::NoRoom(bytes))),
+                Refusal::Closed => (false, Some(Blocked::Refused(Error::closed("the producer")))),
+                Refusal::TooLarge { size } => (false, Some(Blocked::Refused(self.too_large(size)))),
+            };
+            if signal {
+                shared.signal(partition.key);
+            }
+            if let Some(blocked) = blocked {
+                return Err(blocked);
+            }
+        }
+    }
+
+    #[cold]
+    async fn send_blocked(&self, record: Record<'_>, mut blocked: Blocked) -> Result<Delivery> {
+        let shared = self.shared();
+        let deadline = super::now() + shared.options.max_block;
+        loop {
+            let mut held = 0;
+            match blocked {
+                Blocked::Refused(error) => return Err(error.on_topic(self.topic.name.clone())),
+                Blocked::Unknown => shared.resolve(&self.topic, deadline).await?,
+                Blocked::NoPartition(number) => self.wait_for_partition(number, deadline).await?,
+                Blocked::NoRoom(bytes) => {
+                    held = bytes;
+                    self.wait_for_room(bytes).await?;
+                }
+            }
+            let appended = self.append(&record, &mut held);
+            shared.release(held);
+            match appended {
+                Ok(delivery) => return Ok(delivery),
+                Err(again) => blocked = again,
+            }
+        }
+    }
+
+    async fn wait_for_room(&self, bytes: usize) -> Result<()> {
+        /// Counts a send that waits, for as long as it does.
+        struct Waits<'a>(&'a Shared);
+        impl Drop for Waits<'_> {
+            fn drop(&mut self) {
+                self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        let shared = self.shared();
+        let _waits = Waits(shared);
+        if shared.waiting.fetch_add(1, Ordering::SeqCst) == 0 {
+            // Batches that linger would keep what is waited for.
+            shared.wake.notify_one();
+        }
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        match shared.room.acquire_many(permits).await {
+            Ok(permit) => permit.forget(),
+            Err(_) => return Err(Error::closed("the producer").on_topic(self.topic.name.clone())),
+        }
+        Ok(())
+    }
+
+    async fn wait_for_partition(&self, number: i32, deadline: Instant) -> Result<()> {
+        let shared = self.shared();
+        let mut cluster = shared.core.watch_cluster();
+        shared.core.refresh();
+        loop {
+            if let Some(topic) = shared.core.cluster().topic(&self.topic.name) {
+                shared.learn(&self.topic, topic);
+            }
+            if u32::try_from(number).is_ok_and(|number| number < self.topic.count()) {
+                return Ok(());
+            }
+            let timeout = tokio::time::timeout_at(deadline.into(), cluster.changed());
+            if number < 0 || !matches!(timeout.await, Ok(Ok(()))) {
+                return Err(self.no_partition(number));
+            }
+        }
+    }
+
+    fn no_partition(&self, number: i32) -> Error {
+        let count = self.topic.count();
+        Error::new(ErrorKind::Record, format!("there is no such partition, the topic has {count}"))
+            .on_partition(self.topic.name.clone(), number)
+    }
+
+    #[cold]
+    fn too_large(&self, size: usize) -> Error {
+        let limit = self.shared().options.largest_batch();
+        Error::new(
+            ErrorKind::Record,
+            format!(
+                "the record makes a batch of {size} bytes, more than max_request_size or buffer_memory allow ({limit})"
+            ),
+        )
+    }
+}
+
+fn memory(shared: &Shared) -> String {
+    format!("{} bytes of buffer_memory", shared.options.buffer_memory)
+}
+
+/// Milliseconds since 1970-01-01 UTC.
+#[inline]
+fn milliseconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
