@@ -30,6 +30,7 @@ pub use consumer::{
 pub use error::{Error, ErrorKind, Result};
 pub use network::{connector::Connector, metrics::ClientMetrics};
 pub use partitioner::{ConsistentRandomPartitioner, Murmur2Partitioner, Partitioner};
+pub use producer::{Acks, Delivery, Producer, ProducerBuilder, ProducerMetrics, ProducerTopic, Written};
 pub use protocol::error_code::ErrorCode;
 pub use record::{Compression, Headers, OwnedRecord, Record, RecordView, TimestampType};
 pub use request_reply::{Answer, ErrorReply, IntoAnswer, Refusal, Status};

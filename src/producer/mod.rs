@@ -17,10 +17,17 @@ pub use self::delivery::{Delivery, Written};
 use self::driver::Driver;
 use self::shared::{Shared, TopicState, lock};
 pub use self::topic::ProducerTopic;
-use crate::client::Core;
+use crate::client::{Client, Core};
 use crate::error::Result;
 use crate::network::task::TaskSet;
 use crate::record::Record;
+
+impl Client {
+    /// Makes a [`Producer`]: options first, then [`ProducerBuilder::build`].
+    pub fn producer(&self) -> ProducerBuilder {
+        ProducerBuilder::new(self.core().clone())
+    }
+}
 
 /// Writes records to topics. Cheap to clone; made by [`Client::producer`](crate::Client::producer).
 ///

@@ -33,12 +33,14 @@ const SEAL_AHEAD: usize = 3;
 /// What the shell does for the sender.
 #[derive(Debug)]
 pub(crate) enum Event<T> {
-    /// `count` records of a batch, from the one at `first`, are settled.
+    /// `count` of the `total` records of a batch, from the one at `first`, are settled. `reserved` bytes of memory are
+    /// free, and `bytes` are for somebody who can use the buffer again.
     Settled {
         tag: T,
         key: Key,
         first: u32,
         count: u32,
+        total: u32,
         outcome: Outcome,
         reserved: usize,
         bytes: Option<Bytes>,
