@@ -82,6 +82,11 @@ impl Shell {
     }
 
     fn after(&self, core: &mut Core) {
+        for node in core.cluster.take_stopped() {
+            if let Some(acceptor) = lock(&self.tasks).acceptors.get(&node) {
+                acceptor.abort();
+            }
+        }
         for id in core.cluster.take_ready() {
             if let Some(waker) = core.wakers.get(&id) {
                 waker.notify_one();
@@ -115,7 +120,7 @@ impl Shell {
         Ok(port)
     }
 
-    /// Closes a node's listener.
+    /// Closes a node's listener and waits until its port is free.
     pub(super) async fn unlisten(&self, node: i32) {
         let acceptor = lock(&self.tasks).acceptors.remove(&node);
         if let Some(acceptor) = acceptor {

@@ -28,6 +28,7 @@ use crate::protocol::error_code::ErrorCode;
 mod api;
 mod cluster;
 mod config;
+mod data;
 mod fault;
 mod listener;
 mod log_view;
@@ -188,6 +189,11 @@ impl Broker {
     /// How many connections are open at all nodes together.
     pub fn connections(&self) -> usize {
         self.shell.with(|cluster, _| cluster.connections())
+    }
+
+    /// How many requests of an API arrived so far, at all nodes together, whatever became of them.
+    pub fn requests(&self, api: Api) -> u64 {
+        self.shell.with(|cluster, _| cluster.requests(api))
     }
 
     /// The faults, to add or to clear some.

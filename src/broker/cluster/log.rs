@@ -73,7 +73,12 @@ impl Log {
         }
         let header = BatchHeader { base_offset: self.end, leader_epoch: epoch, ..batch.header };
         let mut bytes = BytesMut::from(&batch.bytes[..]);
-        set_place(&mut bytes, header.base_offset, epoch);
+        if header.magic == 2 {
+            set_place(&mut bytes, header.base_offset, epoch);
+        } else if let Some(offset) = bytes.first_chunk_mut() {
+            // Messages of old message sets begin with their offset too, and know no epoch.
+            *offset = header.base_offset.to_be_bytes();
+        }
         let stored = Stored {
             base: header.base_offset,
             next: header.next_offset(),
@@ -202,6 +207,14 @@ impl Log {
         }
         if let Some((_, first)) = self.epochs.first_mut() {
             *first = (*first).max(start);
+        }
+    }
+
+    /// Takes out the batch that holds `offset`, if one does.
+    pub(crate) fn remove_batch(&mut self, offset: i64) {
+        let at = self.index_of(offset);
+        if self.batches.get(at).is_some_and(|batch| batch.base <= offset) {
+            self.batches.remove(at);
         }
     }
 

@@ -28,6 +28,7 @@ use crate::protocol::error_code::ErrorCode;
 
 mod fetch_session;
 mod handlers;
+mod leadership;
 mod log;
 mod node;
 mod producers;
@@ -73,6 +74,10 @@ pub(crate) struct Cluster {
     ready: BTreeSet<ConnectionId>,
     /// Connections whose parked request has to be looked at again.
     woken: BTreeSet<ConnectionId>,
+    /// Nodes that stopped since this was last taken.
+    stopped: Vec<i32>,
+    /// Requests served so far, by API key.
+    requests: BTreeMap<i16, u64>,
 }
 
 #[derive(Debug)]
@@ -170,6 +175,8 @@ impl Cluster {
             timers: BTreeMap::new(),
             ready: BTreeSet::new(),
             woken: BTreeSet::new(),
+            stopped: Vec::new(),
+            requests: BTreeMap::new(),
         }
     }
 
@@ -221,6 +228,16 @@ impl Cluster {
     /// The connections that got output since the last call.
     pub(crate) fn take_ready(&mut self) -> BTreeSet<ConnectionId> {
         std::mem::take(&mut self.ready)
+    }
+
+    /// The nodes that were stopped since the last call, whether by command or by a fault.
+    pub(crate) fn take_stopped(&mut self) -> Vec<i32> {
+        std::mem::take(&mut self.stopped)
+    }
+
+    /// How many requests of an API were decoded, at all nodes together.
+    pub(crate) fn requests(&self, api: Api) -> u64 {
+        self.requests.get(&api.key()).copied().unwrap_or(0)
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
@@ -344,71 +361,6 @@ impl Cluster {
                 self.push(id, Output::Send(frame.freeze()));
             }
             _ => self.push(id, Output::Send(frame.freeze())),
-        }
-    }
-
-    // ---- nodes and leaders
-
-    /// Stops a node: its connections close, its partitions move to other replicas.
-    pub(crate) fn stop_node(&mut self, now: Instant, id: i32) -> bool {
-        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.up) else { return false };
-        node.up = false;
-        node.sessions.clear();
-        let of_node: Vec<_> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.node == id)
-            .map(|(id, _)| *id)
-            .collect();
-        for connection in of_node {
-            self.close(connection);
-        }
-        let up = self.nodes_up();
-        for partition in self.topics.partitions_mut() {
-            if partition.lose_node(id, &up) {
-                self.woken.extend(partition.waiters.iter());
-            }
-        }
-        self.settle(now);
-        true
-    }
-
-    pub(crate) fn start_node(&mut self, now: Instant, id: i32) -> bool {
-        let Some(node) = self.nodes.get_mut(&id).filter(|node| !node.up) else { return false };
-        node.up = true;
-        let up = self.nodes_up();
-        for partition in self.topics.partitions_mut() {
-            if partition.regain_node(id, &up) {
-                self.woken.extend(partition.waiters.iter());
-            }
-        }
-        self.settle(now);
-        true
-    }
-
-    fn nodes_up(&self) -> BTreeSet<i32> {
-        self.nodes.values().filter(|node| node.up).map(|node| node.id).collect()
-    }
-
-    /// The controller is the live node with the lowest id.
-    fn controller(&self) -> i32 {
-        self.nodes.values().find(|node| node.up).map_or(-1, |node| node.id)
-    }
-
-    /// Moves the leader to `to`, or to the next live replica. False if there is no such replica.
-    pub(crate) fn move_leader(&mut self, now: Instant, topic: &str, partition: i32, to: Option<i32>) -> bool {
-        let up = self.nodes_up();
-        let Some(partition) = self.topics.partition_mut(topic, partition) else { return false };
-        let moved = partition.move_leader(to, &up);
-        self.woken.extend(partition.waiters.iter());
-        self.settle(now);
-        moved
-    }
-
-    /// Something about a partition changed that parked fetches may wait for.
-    fn changed(&mut self, topic: &str, partition: i32) {
-        if let Some(partition) = self.topics.partition_mut(topic, partition) {
-            self.woken.append(&mut partition.waiters);
         }
     }
 

@@ -147,6 +147,13 @@ impl Partition {
         true
     }
 
+    /// Loses the end of its log to an unclean leader election.
+    pub(crate) fn truncate(&mut self, offset: i64) {
+        self.log.truncate(offset);
+        self.leader_epoch += 1;
+        self.log.begin_epoch(self.leader_epoch);
+    }
+
     /// What a node says to a request that carries an epoch (-1: none) and wants the leader, or any replica.
     pub(crate) fn check(&self, node: i32, epoch: i32, leader_only: bool) -> Result<(), ErrorCode> {
         if !self.replicas.contains(&node) {

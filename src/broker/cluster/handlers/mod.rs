@@ -9,7 +9,7 @@ use kafka_protocol::protocol::{Decodable, HeaderVersion, Request as Message};
 use super::{Action, Api, Call, Cluster, ConnectionId, Reply, State};
 use crate::protocol::primitives::{Cursor, Malformed};
 use crate::protocol::request::Request;
-use crate::protocol::shape::check_request;
+use crate::protocol::shape;
 
 mod admin;
 mod api_versions;
@@ -72,6 +72,11 @@ served! {
     DescribeClusterRequest
 }
 
+#[cfg(test)]
+pub(super) fn is_flexible(key: i16, version: i16) -> bool {
+    lowest_and_header(key, version).is_some_and(|(_, header)| header >= 2)
+}
+
 struct Head {
     key: i16,
     version: i16,
@@ -123,13 +128,15 @@ pub(super) fn serve(cluster: &mut Cluster, now: Instant, node: i32, connection: 
 }
 
 fn run<R: Handle>(cluster: &mut Cluster, mut call: Call, mut body: Bytes) {
-    // The decoder trusts the counts it meets; the check does not.
-    if check_request(<R as Request>::KEY, call.version, &body).is_err() {
+    // The decoder reserves what a count claims, so no count may lie.
+    let key = <R as Request>::KEY;
+    if shape::check_request(key, call.version, &body).is_err() {
         return cluster.close(call.connection);
     }
     let Ok(request) = <R as Decodable>::decode(&mut body, call.version) else {
         return cluster.close(call.connection);
     };
+    *cluster.requests.entry(key).or_default() += 1;
     if !cluster.faults.is_empty() {
         strike(cluster, &mut call, &request);
         match call.fault.as_ref().map(|fault| &fault.action) {
@@ -144,7 +151,12 @@ fn run<R: Handle>(cluster: &mut Cluster, mut call: Call, mut body: Bytes) {
     }
     match request.handle(cluster, &call) {
         Reply::Now(response) => cluster.answer(&call, &response),
-        Reply::Later | Reply::Nothing => {}
+        Reply::Later => {}
+        Reply::Nothing => match call.fault.as_ref().map(|fault| &fault.action) {
+            Some(Action::CutAfter | Action::CutMidFrame) => cluster.close(call.connection),
+            Some(Action::DropAnswer) => cluster.set_state(call.connection, State::Hung),
+            _ => {}
+        },
         Reply::Close => cluster.close(call.connection),
     }
 }

@@ -15,7 +15,11 @@ use super::Handle;
 use crate::broker::config::Release;
 use crate::protocol::error_code::ErrorCode;
 use crate::record::batch::{RawBatch, set_log_append_time};
+use crate::record::reader::DecodedBatch;
 use crate::record::{BatchError, Compression};
+
+/// What a batch may inflate to.
+const MAX_INFLATED: usize = 256 * 1024 * 1024;
 
 /// Where a batch went.
 struct Written {
@@ -178,5 +182,9 @@ fn checked(records: Bytes, version: i16, limit: usize) -> Result<RawBatch, Error
     if header.count == 0 || header.count != header.last_offset_delta + 1 || !sequenced {
         return Err(ErrorCode::INVALID_RECORD);
     }
-    Ok(batch)
+    match DecodedBatch::decode(&batch, MAX_INFLATED) {
+        // Without its codec a batch is taken at its word.
+        Ok(_) | Err(BatchError::MissingFeature { .. }) => Ok(batch),
+        Err(_) => Err(ErrorCode::INVALID_RECORD),
+    }
 }

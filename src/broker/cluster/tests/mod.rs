@@ -14,6 +14,7 @@ use crate::record::builder::BatchBuilder;
 use crate::record::{Compression, Record};
 
 mod basics;
+mod versions;
 
 pub(super) struct Rig {
     pub(super) cluster: Cluster,
