@@ -6,7 +6,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request as Message, StrBytes};
 
 use super::{Cluster, ConnectionId, Output};
-use crate::broker::config::Config;
+use crate::broker::config::{Config, Release};
 use crate::broker::fault::Faults;
 use crate::protocol::request::Request;
 use crate::record::batch::Stamp;
@@ -14,6 +14,9 @@ use crate::record::builder::BatchBuilder;
 use crate::record::{Compression, Record};
 
 mod basics;
+mod faults;
+mod log;
+mod sessions;
 mod versions;
 
 pub(super) struct Rig {
