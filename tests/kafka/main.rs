@@ -1,0 +1,38 @@
+//! milena on real Apache Kafka, judged by Kafka's own tools. Without Java or Maven each test says that it is skipped.
+//!
+//! One binary, so that its tests share their clusters.
+#[path = "../support/mod.rs"]
+mod support;
+
+mod codecs;
+mod sample;
+mod versions;
+
+use std::time::Duration;
+
+use milena::Client;
+use support::kafka::{self, Cluster};
+
+/// Longer than any test needs on a busy machine; a test that hangs fails here, with its name.
+const LONGEST: Duration = Duration::from_secs(150);
+
+/// Runs a test with the cluster that all tests of this release and size share, and a client of it.
+fn on_kafka(version: &'static str, nodes: usize, test: impl AsyncFnOnce(&'static Cluster, Client)) {
+    let Some(kafka) = kafka::shared(version, nodes) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let run = async {
+            let client = Client::connect(&kafka.bootstrap()).await.unwrap();
+            test(kafka, client.clone()).await;
+            client.close().await;
+        };
+        tokio::time::timeout(LONGEST, run).await.expect("the test hangs");
+    });
+}
+
+/// The same, while no other test stops nodes.
+fn on_calm_kafka(version: &'static str, nodes: usize, test: impl AsyncFnOnce(&'static Cluster, Client)) {
+    let Some(kafka) = kafka::shared(version, nodes) else { return };
+    let _calm = kafka.calm();
+    on_kafka(version, nodes, test);
+}
