@@ -5,6 +5,7 @@
 mod consume;
 mod demo;
 mod json;
+mod lines;
 mod options;
 mod outcome;
 mod produce;
