@@ -64,8 +64,10 @@ pub(crate) async fn run(args: Args, mut interrupt: Interrupt) -> Outcome {
     let (finite, mut read) = (args.count.is_some() || args.exit_at_end, 0);
     let outcome = tokio::select! {
         outcome = consume(&args, &mut read) => outcome,
-        () = interrupt.wait() if !finite => Ok(()),
-        () = interrupt.wait() => Err(Failure::Interrupted(format!("{read} records read"))),
+        () = interrupt.wait() => match finite {
+            true => Err(Failure::Interrupted(format!("{read} records read"))),
+            false => Ok(()),
+        },
     };
     if outcome.is_ok() {
         args.connection.tell(|| format!("{read} records read"));
@@ -110,7 +112,8 @@ impl Session {
         for (key, value) in args.connection.others() {
             builder = builder.set(key, value)?;
         }
-        let consumer = builder.assign_at(partitions.iter().map(|partition| (partition.clone(), from))).build().await?;
+        let consumer =
+            builder.assign_at(partitions.iter().map(|partition| (partition.clone(), from))).build().await?;
         let ends = if args.exit_at_end { consumer.end_offsets(partitions).await? } else { BTreeMap::new() };
         let out = BufWriter::with_capacity(BLOCK, io::stdout());
         Ok(Self { consumer, out, progress: args.connection.progress("read"), ends })
@@ -154,7 +157,12 @@ impl Session {
     /// Prints the records of a batch; true if that was the last one wanted.
     fn print(&mut self, args: &Args, batch: &Batch, read: &mut u64) -> Outcome<bool> {
         if let Some(reset) = batch.reset() {
-            eprintln!("milena: {}: went on at another place than {}: {:?}", batch.topic_partition(), reset.expected, reset.reason);
+            eprintln!(
+                "milena: {}: went on at another place than {}: {:?}",
+                batch.topic_partition(),
+                reset.expected,
+                reset.reason
+            );
         }
         let end = self.ends.get(batch.topic_partition()).copied();
         if args.exit_at_end && end.is_none() {
@@ -214,7 +222,10 @@ impl Session {
         for (partition, end) in ends {
             let position = self.consumer.position(partition.clone()).await?;
             if position < end {
-                return Err(format!("{partition}: nothing could be read for {silence:?} at offset {position} of {end}").into());
+                return Err(format!(
+                    "{partition}: nothing could be read for {silence:?} at offset {position} of {end}"
+                )
+                .into());
             }
         }
         Ok(())
@@ -226,8 +237,15 @@ async fn partitions(args: &Args, client: &Client) -> Outcome<Vec<TopicPartition>
     let mut partitions = Vec::new();
     for topic in client.admin().describe_topics(&args.topics).await? {
         let known = topic.partitions.iter().map(|partition| partition.partition);
-        if let Some(missing) = args.partitions.iter().find(|wanted| !known.clone().any(|there| there == **wanted)) {
-            return Err(format!("topic {} has {} partitions, but no {missing}", topic.name, topic.partitions.len()).into());
+        if let Some(missing) =
+            args.partitions.iter().find(|wanted| !known.clone().any(|there| there == **wanted))
+        {
+            return Err(format!(
+                "topic {} has {} partitions, but no {missing}",
+                topic.name,
+                topic.partitions.len()
+            )
+            .into());
         }
         let wanted = known.filter(|there| args.partitions.is_empty() || args.partitions.contains(there));
         partitions.extend(wanted.map(|partition| TopicPartition::new(topic.name.clone(), partition)));

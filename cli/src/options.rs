@@ -33,7 +33,9 @@ pub(crate) fn option(text: &str) -> Result<(String, String), String> {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0);
-    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or_else(|| "a number above zero expected".to_owned())
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "a number above zero expected".to_owned())
 }
 
 /// What a line is.

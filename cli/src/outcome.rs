@@ -1,5 +1,4 @@
 //! How a command ends: done, failed with a reason, interrupted, or unread.
-use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 use tokio::sync::watch;
@@ -30,14 +29,6 @@ impl Failure {
                 ExitCode::from(130)
             }
             Self::Unread => ExitCode::from(141),
-        }
-    }
-
-    /// Says first what was being done.
-    pub(crate) fn context(self, what: impl Display) -> Self {
-        match self {
-            Self::Failed(reason) => Self::Failed(format!("{what}: {reason}")),
-            other => other,
         }
     }
 }

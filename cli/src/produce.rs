@@ -63,13 +63,23 @@ impl Session {
         let timeout = args.connection.timeout;
         let mut builder = client.producer().delivery_timeout(timeout).max_block(timeout);
         let (codec, acks) = (args.codec.as_deref(), args.acks.as_deref());
-        let named = codec.map(|codec| ("compression.type", codec)).into_iter().chain(acks.map(|acks| ("acks", acks)));
+        let named =
+            codec.map(|codec| ("compression.type", codec)).into_iter().chain(acks.map(|acks| ("acks", acks)));
         for (key, value) in named.chain(args.connection.others()) {
             builder = builder.set(key, value)?;
         }
         let producer = builder.build().await?;
         let progress = args.connection.progress("written");
-        Ok(Self { args, producer, topics: Topics::default(), outstanding: VecDeque::new(), lines: 0, written: 0, failed: None, progress })
+        Ok(Self {
+            args,
+            producer,
+            topics: Topics::default(),
+            outstanding: VecDeque::new(),
+            lines: 0,
+            written: 0,
+            failed: None,
+            progress,
+        })
     }
 
     async fn run(mut self, mut interrupt: Interrupt) -> Outcome {
@@ -120,7 +130,8 @@ impl Session {
             };
             let headers = line.headers.iter().map(|(key, value)| (&key[..], value.as_deref()));
             let mut record = Record::tombstone().headers(headers);
-            (record.key, record.value, record.timestamp) = (line.key.as_deref(), line.value.as_deref(), line.timestamp);
+            (record.key, record.value, record.timestamp) =
+                (line.key.as_deref(), line.value.as_deref(), line.timestamp);
             record.partition = self.args.partition.or(line.partition);
             return send(&topic, record).await;
         }
@@ -171,7 +182,9 @@ impl Session {
             Some((line, reason)) => Err(Failure::Failed(format!("line {line}: {reason} ({written})"))),
             None if !ended => Err(Failure::Interrupted(written)),
             None => {
-                self.args.connection.tell(|| format!("{} records written in {:.1?}", self.written, started.elapsed()));
+                self.args
+                    .connection
+                    .tell(|| format!("{} records written in {:.1?}", self.written, started.elapsed()));
                 Ok(())
             }
         }

@@ -117,7 +117,10 @@ async fn describe(client: &Client, topic: &TopicDescription) -> Outcome<String> 
     for partition in &topic.partitions {
         let leader = partition.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string());
         let (replicas, in_sync) = (list(&partition.replicas), list(&partition.in_sync));
-        text += &format!("  partition {} leader={leader} replicas={replicas} in-sync={in_sync}\n", partition.partition);
+        text += &format!(
+            "  partition {} leader={leader} replicas={replicas} in-sync={in_sync}\n",
+            partition.partition
+        );
     }
     Ok(text)
 }
