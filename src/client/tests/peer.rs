@@ -107,6 +107,15 @@ pub(crate) fn honest(request: &Request) -> Bytes {
     }
 }
 
+/// Metadata of a cluster that has no topic.
+pub(crate) fn without_topics(request: &Request) -> Bytes {
+    let wanted = MetadataRequest::decode(&mut request.body.clone(), request.version).unwrap();
+    let topics = wanted.topics.unwrap_or_default().into_iter().filter_map(|topic| topic.name);
+    let missing = topics.map(|name| topic(&name, 0).with_error_code(3).with_topic_id(uuid::Uuid::nil()));
+    let response = metadata(&[(1, request.port)], missing.collect());
+    respond(request.correlation, request.version, &response)
+}
+
 pub(crate) fn versions() -> ApiVersionsResponse {
     let ranges = [(3, 0, 12), (18, 0, 4)];
     let api =

@@ -75,7 +75,8 @@ fn merge_topic(name: &str, old: Option<&Topic>, new: &MetadataResponseTopic, ver
     // Partitions are never taken away from a topic, but an answer may be older than what is known.
     let known = old.map_or(&[][..], |old| &old.partitions);
     let highest = new.partitions.iter().map(|partition| partition.partition_index).max();
-    let count = usize::try_from(highest.unwrap_or(-1) + 1).unwrap_or(0).max(known.len());
+    let highest = highest.and_then(|number| usize::try_from(number).ok());
+    let count = highest.map_or(0, |number| number.saturating_add(1)).max(known.len());
     if count > known.len().max(new.partitions.len() * 2) {
         return Err(malformed("a partition number beyond the number of partitions"));
     }
