@@ -5,6 +5,7 @@
 //! hands out, and is checked never to be the bottleneck: it reports its own CPU next to the client's.
 mod floor;
 mod meter;
+mod milena_client;
 mod rdkafka_client;
 mod report;
 mod sink;
@@ -58,8 +59,11 @@ pub const JOBS: &[(&str, &str)] = &[
     ("produce", "floor"),
     ("produce", "rdkafka-threaded"),
     ("produce", "rdkafka-base"),
+    ("produce", "milena"),
     ("consume", "floor"),
     ("consume", "rdkafka"),
+    ("consume", "milena-owned"),
+    ("consume", "milena-borrowed"),
 ];
 
 fn main() {
@@ -84,8 +88,11 @@ fn client(args: &Args) {
         ("produce", "floor") => floor::produce(address, &load),
         ("produce", "rdkafka-threaded") => rdkafka_client::produce_threaded(address, &load),
         ("produce", "rdkafka-base") => rdkafka_client::produce_base(address, &load),
+        ("produce", "milena") => milena_client::produce(address, &load),
         ("consume", "floor") => floor::consume(address, &load),
         ("consume", "rdkafka") => rdkafka_client::consume(address, &load),
+        ("consume", "milena-owned") => milena_client::consume_owned(address, &load),
+        ("consume", "milena-borrowed") => milena_client::consume_borrowed(address, &load),
         other => panic!("unknown job {other:?}"),
     };
     println!("{figures}");
