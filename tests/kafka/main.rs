@@ -5,6 +5,7 @@
 mod support;
 
 mod codecs;
+mod legacy;
 mod sample;
 mod versions;
 

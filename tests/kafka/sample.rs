@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use milena::{Client, Headers, Record, RecordView, TopicPartition};
+use milena::{Client, Headers, ProducerTopic, Record, RecordView};
 
 /// Key, value and headers as text; `None` is null.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +100,28 @@ pub(crate) async fn read(client: &Client, topic: &str, count: usize) -> BTreeMap
     found
 }
 
-/// The partitions of a topic of so many.
-pub(crate) fn partitions(topic: &str, count: i32) -> Vec<TopicPartition> {
-    (0..count).map(|partition| TopicPartition::from((topic, partition))).collect()
+/// Sends these records, each to the partition given with it, and returns where each was written, after all are acknowledged.
+pub(crate) async fn write(topic: &ProducerTopic, records: &[(i32, Sample)]) -> Vec<(i32, i64)> {
+    let mut deliveries = Vec::new();
+    for (partition, sample) in records {
+        deliveries.push(topic.send(sample.record().partition(*partition)).await.unwrap());
+    }
+    let mut written = Vec::new();
+    for delivery in deliveries {
+        let place = delivery.await.unwrap();
+        written.push((place.partition, place.offset.expect("the node tells the offset")));
+    }
+    written
+}
+
+/// The records by partition, with the offset at which each was written, as [`read`] should find them.
+pub(crate) fn expected(
+    records: &[(i32, Sample)],
+    written: &[(i32, i64)],
+) -> BTreeMap<i32, Vec<(i64, Sample)>> {
+    let mut expected: BTreeMap<i32, Vec<(i64, Sample)>> = BTreeMap::new();
+    for ((_, sample), (partition, offset)) in records.iter().zip(written) {
+        expected.entry(*partition).or_default().push((*offset, sample.clone()));
+    }
+    expected
 }
