@@ -41,6 +41,7 @@ pub struct Fault {
 pub(super) enum Action {
     None,
     Error(ErrorCode),
+    ErrorAfter(ErrorCode),
     Throttle(Duration),
     Delay(Duration),
     DropAnswer,
@@ -127,6 +128,11 @@ impl Fault {
     /// partition, per topic where it does so per topic, otherwise for the whole request.
     pub fn error(self, code: ErrorCode) -> Self {
         self.action(Action::Error(code))
+    }
+
+    /// Produce only: writes the records, then answers with an error code all the same. Other APIs are not struck.
+    pub fn error_after(self, code: ErrorCode) -> Self {
+        self.action(Action::ErrorAfter(code))
     }
 
     /// Does what was asked, and tells the client in the answer that it was throttled for so long (KIP-219). The

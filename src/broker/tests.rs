@@ -1,4 +1,6 @@
 //! The shell: sockets, pipes, nodes that stop and start.
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::{Encodable, HeaderVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -70,4 +72,46 @@ async fn what_is_no_frame_closes_the_connection() {
         pipe.write_all(bytes).await.unwrap();
         assert_eq!(pipe.read(&mut [0; 8]).await.unwrap(), 0, "{bytes:?}");
     }
+}
+
+/// A request of `kafka-protocol` as a frame, without a client id.
+fn frame<R: crate::protocol::Request>(version: i16, request: &R) -> Vec<u8> {
+    let header = RequestHeader::default()
+        .with_request_api_key(R::KEY)
+        .with_request_api_version(version)
+        .with_client_id(None);
+    let mut body = bytes::BytesMut::new();
+    header.encode(&mut body, R::header_version(version)).unwrap();
+    request.encode(&mut body, version).unwrap();
+    [&(body.len() as i32).to_be_bytes()[..], &body].concat()
+}
+
+fn long_poll() -> Vec<u8> {
+    let partition = fetch_request::FetchPartition::default().with_partition_max_bytes(1000);
+    let topic = fetch_request::FetchTopic::default()
+        .with_topic(TopicName("t".into()))
+        .with_partitions(vec![partition]);
+    let fetch = FetchRequest::default().with_max_wait_ms(500).with_min_bytes(1).with_max_bytes(1000);
+    frame(4, &fetch.with_replica_id((-1).into()).with_topics(vec![topic]))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_poll_ends_by_a_write_elsewhere_or_by_its_time() {
+    let broker = Broker::builder().in_memory().start().await.unwrap();
+    broker.create_topic("t", 1).unwrap();
+    let mut pipe = broker.connect("node-1", 9092).unwrap();
+    let start = tokio::time::Instant::now();
+    pipe.write_all(&long_poll()).await.unwrap();
+    let length = pipe.read_i32().await.unwrap();
+    pipe.read_exact(&mut vec![0; length as usize]).await.unwrap();
+    assert!(start.elapsed() >= std::time::Duration::from_millis(500));
+
+    pipe.write_all(&long_poll()).await.unwrap();
+    let start = tokio::time::Instant::now();
+    while broker.requests(Api::FETCH) < 2 {
+        tokio::task::yield_now().await;
+    }
+    broker.append("t", 0, &[crate::Record::value("a")]).unwrap();
+    assert!(pipe.read_i32().await.unwrap() > length);
+    assert_eq!(start.elapsed(), std::time::Duration::ZERO);
 }

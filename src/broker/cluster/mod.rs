@@ -131,11 +131,25 @@ pub(crate) enum Reply<T> {
 impl Call {
     /// The error a fault injects for this partition (or topic, where the API knows no partitions).
     pub(crate) fn injected(&self, topic: &str, partition: Option<i32>) -> Option<ErrorCode> {
-        let fault = self.fault.as_ref()?;
-        let Action::Error(code) = fault.action else { return None };
+        match self.fault.as_ref()?.action {
+            Action::Error(code) => self.concerns(topic, partition).then_some(code),
+            _ => None,
+        }
+    }
+
+    /// The error a fault reports for this partition although all went well.
+    pub(crate) fn injected_after(&self, topic: &str, partition: i32) -> Option<ErrorCode> {
+        match self.fault.as_ref()?.action {
+            Action::ErrorAfter(code) => self.concerns(topic, Some(partition)).then_some(code),
+            _ => None,
+        }
+    }
+
+    fn concerns(&self, topic: &str, partition: Option<i32>) -> bool {
+        let Some(fault) = &self.fault else { return false };
         let same_topic = fault.only_topic().is_none_or(|only| **only == *topic);
         let same_partition = fault.only_partition().is_none_or(|only| partition.is_none_or(|p| p == only));
-        (same_topic && same_partition).then_some(code)
+        same_topic && same_partition
     }
 
     /// The error a fault injects for the whole request.

@@ -76,7 +76,7 @@ impl Handle for FetchRequest {
             context,
             wanted,
             committed: self.isolation_level == 1,
-            min_bytes: usize::try_from(self.min_bytes).unwrap_or(0),
+            min_bytes: usize::try_from(self.min_bytes.min(self.max_bytes)).unwrap_or(0),
             max_bytes: usize::try_from(self.max_bytes).unwrap_or(0),
             rack: self.rack_id.to_string(),
         };

@@ -152,6 +152,9 @@ fn write(
     let base_offset = partition.log.append(&batch, partition.leader_epoch);
     let log_start = partition.log.start();
     cluster.changed(topic, data.index);
+    if let Some(code) = call.injected_after(topic, data.index) {
+        return Err(code);
+    }
     Ok(Written { base_offset, append_time, log_start })
 }
 

@@ -29,6 +29,15 @@ fn an_error_strikes_as_often_and_where_it_should() {
 }
 
 #[test]
+fn a_write_can_succeed_and_report_an_error() {
+    let (mut rig, id) = rig();
+    let code = ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND;
+    rig.cluster.faults.add(Fault::on(Api::PRODUCE).nth(1).error_after(code));
+    assert_eq!(rig.produce(id, "t", 0, batch(&["a"])), (code.code(), -1));
+    assert_eq!(end(&rig), 1);
+}
+
+#[test]
 fn answers_are_delayed_dropped_cut_and_replaced() {
     for (fault, written, output) in [
         (Fault::on_any().cut(), 0, vec!["close"]),
