@@ -234,6 +234,24 @@ fn cannot_bind(cause: io::Error) -> Error {
 }
 
 /// Connects to an embedded broker without sockets. Cheap to clone; it does not keep the broker alive.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> milena::Result<()> {
+/// use milena::broker::Broker;
+/// use milena::{Client, Connector};
+///
+/// let broker = Broker::builder().nodes(3).in_memory().start().await?;
+/// let network = broker.network();
+/// let connector = Connector::new(move |host, port| {
+///     let connected = network.connect(&host, port);
+///     async { connected }
+/// });
+/// let client = Client::builder().bootstrap(&broker.address())?.connector(connector).build().await?;
+/// # drop(client);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Network(Weak<Shell>);
 
