@@ -33,7 +33,10 @@ pub use partitioner::{ConsistentRandomPartitioner, Murmur2Partitioner, Partition
 pub use producer::{Acks, Delivery, Producer, ProducerBuilder, ProducerMetrics, ProducerTopic, Written};
 pub use protocol::error_code::ErrorCode;
 pub use record::{Compression, Headers, OwnedRecord, Record, RecordView, TimestampType};
-pub use request_reply::{Answer, ErrorReply, IntoAnswer, Refusal, Status};
+pub use request_reply::{
+    Answer, Call, ErrorReply, Event, IntoAnswer, Refusal, Reply, Request, Requester, RequesterBuilder,
+    RequesterMetrics, Responder, ResponderBuilder, ResponderMetrics, Status,
+};
 pub use state::consumer::{
     ConsumerMetrics, ConsumerNodeMetrics, IsolationLevel, Offset, OffsetReset, PositionReset, ResetReason,
 };

@@ -20,7 +20,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("admin", &["protocol", "state", "client", "network"]),
     ("producer", &["protocol", "record", "partitioner", "state", "network", "client"]),
     ("consumer", &["protocol", "record", "state", "network", "client"]),
-    ("request_reply", &["record", "state", "client", "producer", "consumer"]),
+    // Of `network` the tasks, of `protocol` the error codes.
+    ("request_reply", &["protocol", "record", "state", "network", "client", "admin", "producer", "consumer"]),
     ("broker", &["protocol", "record", "assignor"]),
     ("error", &["protocol"]),
     ("topic_partition", &[]),

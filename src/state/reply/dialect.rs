@@ -28,11 +28,6 @@ const QUARKUS_ID: &str = "REPLY_CORRELATION_ID";
 const QUARKUS_REPLY_TOPIC: &str = "REPLY_TOPIC";
 const QUARKUS_REPLY_PARTITION: &str = "REPLY_PARTITION";
 
-/// Whether a header belongs to request-reply itself, in any dialect; the others are the application's.
-pub(crate) fn is_reserved(name: &[u8]) -> bool {
-    name.starts_with(b"rpc-") || name.starts_with(b"kafka_") || name.starts_with(b"REPLY_")
-}
-
 /// The code of an error reply that gives none (gRPC's UNKNOWN).
 pub(crate) const UNKNOWN: u16 = 2;
 
@@ -81,6 +76,10 @@ pub(crate) struct ReplyAddress {
 impl ReplyAddress {
     pub(crate) fn new(topic: impl Into<String>, partition: i32) -> Self {
         Self { topic: topic.into(), decimal: partition.to_string(), binary: partition.to_be_bytes() }
+    }
+
+    pub(crate) fn topic(&self) -> &str {
+        &self.topic
     }
 }
 

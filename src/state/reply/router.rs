@@ -66,7 +66,6 @@ struct Pending<W> {
     waiter: W,
     deadline: Instant,
     sent: i64,
-    route: usize,
 }
 
 impl<W> Router<W> {
@@ -83,12 +82,11 @@ impl<W> Router<W> {
     }
 
     /// Enters a call, before its request is sent: a reply may be there before the send returns. `sent` is the wall clock
-    /// in milliseconds, `route` the reply partition it asks for. A closed table gives the waiter back.
+    /// in milliseconds. A closed table gives the waiter back.
     pub(crate) fn register(
         &mut self,
         deadline: Instant,
         sent: i64,
-        route: usize,
         waiter: W,
     ) -> Result<(Ticket, ReplyId), W> {
         if self.closed {
@@ -97,7 +95,7 @@ impl<W> Router<W> {
         let call = self.next;
         self.next += 1;
         self.counts.registered += 1;
-        self.pending.insert(call, Pending { waiter, deadline, sent, route });
+        self.pending.insert(call, Pending { waiter, deadline, sent });
         self.deadlines.insert((deadline, call));
         Ok((Ticket(call), self.correlation.id(call)))
     }
@@ -106,8 +104,7 @@ impl<W> Router<W> {
     pub(crate) fn handle_reply(&mut self, id: &[u8]) -> Addressee<W> {
         let call = self.correlation.call(id).filter(|&call| call < self.next);
         let Some(call) = call else {
-            self.counts.stranger += 1;
-            return Addressee::Stranger;
+            return self.handle_stranger();
         };
         if let Some(waiter) = self.remove(call) {
             self.counts.answered += 1;
@@ -122,8 +119,9 @@ impl<W> Router<W> {
     }
 
     /// A record without any id was read from a reply partition.
-    pub(crate) fn handle_stranger(&mut self) {
+    pub(crate) fn handle_stranger(&mut self) -> Addressee<W> {
         self.counts.stranger += 1;
+        Addressee::Stranger
     }
 
     /// The next call whose deadline has passed, earliest first. To be asked until it answers `None`.
@@ -171,9 +169,9 @@ impl<W> Router<W> {
         self.pending.len()
     }
 
-    /// When the oldest call that waits on this route was sent: no reply that matters is older.
-    pub(crate) fn oldest(&self, route: usize) -> Option<i64> {
-        self.pending.values().find(|pending| pending.route == route).map(|pending| pending.sent)
+    /// When the oldest call was sent: no reply that matters is older.
+    pub(crate) fn oldest(&self) -> Option<i64> {
+        self.pending.first_key_value().map(|(_, pending)| pending.sent)
     }
 
     pub(crate) fn counts(&self) -> Counts {

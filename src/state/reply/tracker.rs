@@ -1,11 +1,12 @@
 //! What a responder has finished: handlers end in any order, the position that may be given up is the lowest unfinished.
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+
+use crate::topic_partition::TopicPartition;
 
 /// Invariant: every started offset is finished once; `floor` never goes back.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
-    partitions: HashMap<(Arc<str>, i32), Progress>,
+    partitions: HashMap<TopicPartition, Progress>,
 }
 
 #[derive(Debug, Default)]
@@ -18,23 +19,23 @@ struct Progress {
 
 impl Tracker {
     /// A record was handed to its handler. Offsets of a partition come in order.
-    pub(crate) fn start(&mut self, topic: &Arc<str>, partition: i32, offset: i64) {
-        let progress = self.partitions.entry((topic.clone(), partition)).or_default();
+    pub(crate) fn start(&mut self, partition: &TopicPartition, offset: i64) {
+        let progress = self.partitions.entry(partition.clone()).or_default();
         progress.open.insert(offset);
         progress.next = progress.next.max(offset + 1);
     }
 
     /// The handler has ended and its reply, if there is one, is acknowledged or given up.
-    pub(crate) fn finish(&mut self, topic: &Arc<str>, partition: i32, offset: i64) {
-        if let Some(progress) = self.partitions.get_mut(&(topic.clone(), partition)) {
+    pub(crate) fn finish(&mut self, partition: &TopicPartition, offset: i64) {
+        if let Some(progress) = self.partitions.get_mut(partition) {
             let open = progress.open.remove(&offset);
-            debug_assert!(open, "offset {offset} of {topic}-{partition} finished twice");
+            debug_assert!(open, "offset {offset} of {partition} finished twice");
         }
     }
 
     /// The offset below which everything is finished.
-    pub(crate) fn floor(&self, topic: &Arc<str>, partition: i32) -> Option<i64> {
-        let progress = self.partitions.get(&(topic.clone(), partition))?;
+    pub(crate) fn floor(&self, partition: &TopicPartition) -> Option<i64> {
+        let progress = self.partitions.get(partition)?;
         Some(progress.open.first().copied().unwrap_or(progress.next))
     }
 
@@ -50,16 +51,16 @@ mod tests {
 
     #[test]
     fn the_floor_is_the_lowest_unfinished_offset() {
-        let (mut tracker, topic) = (Tracker::default(), Arc::from("t"));
-        assert_eq!(tracker.floor(&topic, 0), None);
+        let (mut tracker, t) = (Tracker::default(), TopicPartition::new("t", 0));
+        assert_eq!(tracker.floor(&t), None);
         for offset in [5, 6, 9] {
-            tracker.start(&topic, 0, offset);
+            tracker.start(&t, offset);
         }
-        tracker.finish(&topic, 0, 6);
-        assert_eq!((tracker.floor(&topic, 0), tracker.open()), (Some(5), 2));
-        tracker.finish(&topic, 0, 5);
-        assert_eq!(tracker.floor(&topic, 0), Some(9));
-        tracker.finish(&topic, 0, 9);
-        assert_eq!((tracker.floor(&topic, 0), tracker.open()), (Some(10), 0));
+        tracker.finish(&t, 6);
+        assert_eq!((tracker.floor(&t), tracker.open()), (Some(5), 2));
+        tracker.finish(&t, 5);
+        assert_eq!(tracker.floor(&t), Some(9));
+        tracker.finish(&t, 9);
+        assert_eq!((tracker.floor(&t), tracker.open()), (Some(10), 0));
     }
 }

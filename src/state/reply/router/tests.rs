@@ -13,8 +13,8 @@ const SECOND: Duration = Duration::from_secs(1);
 #[test]
 fn a_reply_ends_its_call_and_no_other() {
     let (mut router, now) = router();
-    let (_, first) = router.register(now + SECOND, 0, 0, 10).unwrap();
-    let (_, second) = router.register(now + SECOND, 0, 0, 20).unwrap();
+    let (_, first) = router.register(now + SECOND, 0, 10).unwrap();
+    let (_, second) = router.register(now + SECOND, 0, 20).unwrap();
     assert_eq!(router.handle_reply(&second), Addressee::Waiter(20));
     assert_eq!(router.handle_reply(&second), Addressee::Duplicate);
     assert_eq!(router.in_flight(), 1);
@@ -26,7 +26,7 @@ fn a_reply_ends_its_call_and_no_other() {
 fn deadlines_pass_earliest_first_and_not_before_their_time() {
     let (mut router, now) = router();
     for (seconds, waiter) in [(3, 30), (1, 10), (2, 20), (2, 21)] {
-        router.register(now + SECOND * seconds, 0, 0, waiter).unwrap();
+        router.register(now + SECOND * seconds, 0, waiter).unwrap();
     }
     assert_eq!(router.next_deadline(), Some(now + SECOND));
     assert_eq!(router.expire(now + SECOND - Duration::from_nanos(1)), None);
@@ -39,7 +39,7 @@ fn deadlines_pass_earliest_first_and_not_before_their_time() {
 #[test]
 fn a_reply_after_the_deadline_is_late_and_one_after_a_reply_is_a_duplicate() {
     let (mut router, now) = router();
-    let (_, id) = router.register(now, 0, 0, 1).unwrap();
+    let (_, id) = router.register(now, 0, 1).unwrap();
     assert_eq!(router.expire(now), Some(1));
     assert_eq!(router.handle_reply(&id), Addressee::Late);
     assert_eq!(router.handle_reply(&id), Addressee::Duplicate);
@@ -48,7 +48,7 @@ fn a_reply_after_the_deadline_is_late_and_one_after_a_reply_is_a_duplicate() {
 #[test]
 fn a_cancelled_call_leaves_nothing_behind() {
     let (mut router, now) = router();
-    let (ticket, id) = router.register(now + SECOND, 0, 0, 1).unwrap();
+    let (ticket, id) = router.register(now + SECOND, 0, 1).unwrap();
     assert_eq!(router.cancel(ticket), Some(1));
     assert_eq!((router.cancel(ticket), router.fail(ticket)), (None, None));
     assert_eq!((router.in_flight(), router.next_deadline()), (0, None));
@@ -58,7 +58,7 @@ fn a_cancelled_call_leaves_nothing_behind() {
 #[test]
 fn ids_that_were_never_given_out_are_strangers() {
     let (mut router, now) = router();
-    router.register(now + SECOND, 0, 0, 1).unwrap();
+    router.register(now + SECOND, 0, 1).unwrap();
     let forged = ReplyCorrelation::new(1, 2).id(1);
     let foreign = ReplyCorrelation::new(3, 2).id(0);
     for id in [&forged[..], &foreign[..], b"", b"9d25be57-1c1c-4a4e-9c5a-6f1a3c1f0b7e"] {
@@ -68,24 +68,24 @@ fn ids_that_were_never_given_out_are_strangers() {
 }
 
 #[test]
-fn the_oldest_call_of_a_route_tells_where_to_read_from() {
+fn the_oldest_call_tells_where_to_read_from() {
     let (mut router, now) = router();
-    let (_, first) = router.register(now + SECOND, 100, 0, 1).unwrap();
-    router.register(now + SECOND, 200, 1, 2).unwrap();
-    router.register(now + SECOND, 300, 0, 3).unwrap();
-    assert_eq!([router.oldest(0), router.oldest(1), router.oldest(2)], [Some(100), Some(200), None]);
+    assert_eq!(router.oldest(), None);
+    let (_, first) = router.register(now + SECOND, 100, 1).unwrap();
+    router.register(now + SECOND, 200, 2).unwrap();
+    assert_eq!(router.oldest(), Some(100));
     router.handle_reply(&first);
-    assert_eq!(router.oldest(0), Some(300));
+    assert_eq!(router.oldest(), Some(200));
 }
 
 #[test]
 fn close_ends_every_call_once_and_refuses_new_ones() {
     let (mut router, now) = router();
-    let (ticket, _) = router.register(now + SECOND, 0, 0, 1).unwrap();
-    router.register(now + SECOND, 0, 0, 2).unwrap();
+    let (ticket, _) = router.register(now + SECOND, 0, 1).unwrap();
+    router.register(now + SECOND, 0, 2).unwrap();
     assert_eq!(router.close(), [1, 2]);
     assert_eq!((router.close(), router.cancel(ticket)), (vec![], None));
-    assert_eq!(router.register(now, 0, 0, 3), Err(3));
+    assert_eq!(router.register(now, 0, 3), Err(3));
     assert_eq!((router.in_flight(), router.next_deadline()), (0, None));
 }
 
@@ -93,7 +93,7 @@ fn close_ends_every_call_once_and_refuses_new_ones() {
 fn calls_that_end_without_reply_do_not_pile_up() {
     let (mut router, now) = router();
     for waiter in 0..3 * REMEMBERED as u32 {
-        let (ticket, _) = router.register(now + SECOND, 0, 0, waiter).unwrap();
+        let (ticket, _) = router.register(now + SECOND, 0, waiter).unwrap();
         router.cancel(ticket);
     }
     assert_eq!(router.unanswered.len(), REMEMBERED);
@@ -130,7 +130,7 @@ proptest! {
                 Step::Register(millis) => {
                     let deadline = now + Duration::from_millis(millis);
                     let waiter = calls.len() as u32;
-                    let (ticket, id) = router.register(deadline, 0, 0, waiter).unwrap();
+                    let (ticket, id) = router.register(deadline, 0, waiter).unwrap();
                     calls.push((ticket, id, deadline));
                 }
                 Step::Reply(n) => {

@@ -1,0 +1,235 @@
+//! The options of a requester.
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt as _;
+
+use super::requester::Requester;
+use crate::admin::NewTopic;
+use crate::client::Client;
+use crate::consumer::ConsumerHandle;
+use crate::error::{Error, ErrorKind, Result};
+use crate::producer::Producer;
+use crate::protocol::error_code::ErrorCode;
+use crate::state::consumer::Offset;
+use crate::state::reply::dialect::{Dialect, ReplyAddress};
+
+/// Partitions of a reply topic that is created: requesters that share one read each other's replies for nothing.
+const PARTITIONS: i32 = 12;
+/// Replies need to live as long as a call, and ten minutes are enough to look into what went wrong.
+const RETENTION: Duration = Duration::from_secs(600);
+/// A log gives nothing back before its segment is closed.
+const SEGMENT: Duration = Duration::from_secs(300);
+
+/// Options of a [`Requester`]; made by [`Client::requester`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct RequesterBuilder {
+    pub(super) client: Client,
+    pub(super) dialect: Dialect,
+    pub(super) timeout: Duration,
+    pub(super) max_in_flight: usize,
+    pub(super) request_topics: Vec<String>,
+    pub(super) producer: Option<Producer>,
+    reply_topic: Option<String>,
+    reply_partition: Option<i32>,
+    instance_id: Option<String>,
+    create: bool,
+}
+
+impl RequesterBuilder {
+    pub(super) fn new(client: Client) -> Self {
+        Self {
+            client,
+            dialect: Dialect::default(),
+            timeout: Duration::from_secs(30),
+            max_in_flight: 10_000,
+            request_topics: Vec::new(),
+            producer: None,
+            reply_topic: None,
+            reply_partition: None,
+            instance_id: None,
+            create: true,
+        }
+    }
+
+    /// Sets the topic that replies are read from. It may be shared with any number of requesters; it may not be a topic
+    /// of requests.
+    ///
+    /// Default: `<client id>.replies`; in the NestJS dialect one for each request topic, `<request topic>.reply`.
+    pub fn reply_topic(mut self, topic: impl Into<String>) -> Self {
+        self.reply_topic = Some(topic.into());
+        self
+    }
+
+    /// Sets the partition of the reply topic. Default: chosen by the instance id.
+    pub fn reply_partition(mut self, partition: i32) -> Self {
+        self.reply_partition = Some(partition);
+        self
+    }
+
+    /// Sets the name by which the reply partition is chosen (by rendezvous hashing, so that it mostly stays when
+    /// partitions are added). Default: random.
+    pub fn instance_id(mut self, id: impl Into<String>) -> Self {
+        self.instance_id = Some(id.into());
+        self
+    }
+
+    /// Whether a missing reply topic is created: with 12 partitions, three replicas where there are as many nodes, and
+    /// kept for ten minutes or ten times the timeout. Default: yes.
+    pub fn create_reply_topic(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Sets the headers of requests. Default: [`Dialect::Auto`].
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
+        self
+    }
+
+    /// Names topics that will be asked, so that in the NestJS dialect their reply topics are ready from the start.
+    pub fn request_topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.request_topics = topics.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets how long a call may take that says nothing else. Default: 30 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets how many calls may be in flight; further ones wait, within their own timeout. The bytes of requests that are
+    /// not yet sent are bounded by the producer's `buffer_memory`. Default: 10,000.
+    pub fn max_in_flight(mut self, calls: usize) -> Self {
+        self.max_in_flight = calls;
+        self
+    }
+
+    /// Sets the producer that sends the requests; it is not closed with the requester. Default: one of its own that does
+    /// not linger.
+    pub fn with_producer(mut self, producer: Producer) -> Self {
+        self.producer = Some(producer);
+        self
+    }
+
+    /// Builds the requester. When this returns, its reply partition is positioned: no reply can be missed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for options that make no sense; otherwise what went wrong with the reply topic.
+    ///
+    /// Cancel safe: nothing is left but perhaps the reply topic.
+    pub async fn build(self) -> Result<Requester> {
+        if self.max_in_flight == 0 || self.max_in_flight > tokio::sync::Semaphore::MAX_PERMITS {
+            return Err(Error::new(ErrorKind::Config, "max_in_flight must be at least 1"));
+        }
+        if self.timeout.is_zero() {
+            return Err(Error::new(ErrorKind::Config, "timeout must be above zero"));
+        }
+        Requester::new(self).await
+    }
+
+    /// The reply topic of all calls, if there is only one.
+    pub(super) fn single_reply_topic(&self) -> Option<String> {
+        match (&self.reply_topic, self.dialect) {
+            (Some(topic), _) => Some(topic.clone()),
+            (None, Dialect::Nest) => None,
+            (None, _) => Some(format!("{}.replies", self.client.core().config().client_id)),
+        }
+    }
+
+    pub(super) async fn own_producer(&self) -> Result<Producer> {
+        match &self.producer {
+            Some(producer) => Ok(producer.clone()),
+            None => self.client.producer().linger(Duration::ZERO).build().await,
+        }
+    }
+
+    /// Has this requester's partition of a reply topic read from its end on, and waits until that end is known.
+    pub(super) async fn position(&self, consumer: &ConsumerHandle, topic: &str) -> Result<Arc<ReplyAddress>> {
+        let partitions = self.partitions(topic).await?;
+        let partition = match self.reply_partition {
+            Some(partition) if (0..partitions).contains(&partition) => partition,
+            Some(partition) => {
+                let message = format!("the reply topic has only {partitions} partitions");
+                return Err(Error::new(ErrorKind::Config, message).on_partition(topic, partition));
+            }
+            None => match &self.instance_id {
+                Some(id) => rendezvous(id.as_bytes(), partitions),
+                None => rand::rng().random_range(0..partitions),
+            },
+        };
+        consumer.add_partition((topic, partition), Some(Offset::End))?;
+        consumer.position((topic, partition)).await?;
+        Ok(Arc::new(ReplyAddress::new(topic, partition)))
+    }
+
+    /// How many partitions the reply topic has, after creating it if need be.
+    async fn partitions(&self, topic: &str) -> Result<i32> {
+        // Who may not create topics may well use one that is there.
+        let unknown = |error: &Error| error.code() == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        if self.create
+            && self.client.admin().describe_topics([topic]).await.is_err_and(|error| unknown(&error))
+        {
+            self.create(topic).await?;
+        }
+        let core = self.client.core();
+        let deadline = tokio::time::Instant::now().into_std() + core.config().request_timeout;
+        let topic = core.topic(topic, deadline).await?;
+        Ok(i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX).max(1))
+    }
+
+    async fn create(&self, topic: &str) -> Result<()> {
+        let core = self.client.core();
+        let nodes = core.cluster().nodes.len();
+        let (replicas, in_sync) = match nodes {
+            0..3 => (nodes.max(1) as i16, "1"),
+            _ => (3, "2"),
+        };
+        let retention = RETENTION.max(self.timeout.saturating_mul(10));
+        let topic = NewTopic::new(topic, PARTITIONS, replicas)
+            .config("cleanup.policy", "delete")
+            .config("retention.ms", retention.as_millis().to_string())
+            .config("segment.ms", SEGMENT.as_millis().to_string())
+            .config("min.insync.replicas", in_sync);
+        match self.client.admin().create_topics([topic]).await {
+            Err(error) if error.code() == Some(ErrorCode::TOPIC_ALREADY_EXISTS) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+}
+
+/// The partition with the highest hash of instance and partition: all know it without talking, and few move when the
+/// number of partitions changes.
+fn rendezvous(instance: &[u8], partitions: i32) -> i32 {
+    let weight = |partition: i32| {
+        // FNV-1a, then mixed: neighbouring partitions must not get neighbouring weights.
+        let bytes = instance.iter().copied().chain(partition.to_be_bytes());
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let hash = (hash ^ hash >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        hash ^ hash >> 32
+    };
+    (0..partitions).max_by_key(|&partition| weight(partition)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_spread_and_mostly_stay_when_partitions_are_added() {
+        let homes = |partitions| -> Vec<i32> {
+            (0..1200).map(|i| rendezvous(format!("instance-{i}").as_bytes(), partitions)).collect()
+        };
+        let (before, after) = (homes(12), homes(13));
+        for partition in 0..12 {
+            let share = before.iter().filter(|&&home| home == partition).count();
+            assert!((60..150).contains(&share), "{partition}: {share}");
+        }
+        let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
+        assert!(moved < 150, "{moved}");
+    }
+}

@@ -1,0 +1,71 @@
+//! Plain numbers, for looking in from outside.
+use crate::state::reply::router::Counts;
+
+/// What a requester has done so far. Each call ends in exactly one of the ways down to `closed`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RequesterMetrics {
+    /// Calls that were made.
+    pub sent: u64,
+    /// Calls that ended with a reply, error replies included.
+    pub answered: u64,
+    /// Calls that ended at their deadline.
+    pub timed_out: u64,
+    /// Calls whose request could not be sent.
+    pub failed: u64,
+    /// Calls whose caller went away.
+    pub cancelled: u64,
+    /// Calls that were pending when the requester ended.
+    pub closed: u64,
+    /// Calls that are pending now.
+    pub in_flight: u64,
+    /// Replies that came after their call had ended without one.
+    pub late: u64,
+    /// Replies to calls that were answered already.
+    pub duplicate: u64,
+    /// Records on the reply partition that belong to somebody else.
+    pub foreign: u64,
+}
+
+impl RequesterMetrics {
+    pub(super) fn new(counts: Counts, in_flight: usize) -> Self {
+        Self {
+            sent: counts.registered,
+            answered: counts.answered,
+            timed_out: counts.timed_out,
+            failed: counts.failed,
+            cancelled: counts.cancelled,
+            closed: counts.closed,
+            in_flight: in_flight as u64,
+            late: counts.late,
+            duplicate: counts.duplicate,
+            foreign: counts.stranger,
+        }
+    }
+}
+
+/// What a responder has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ResponderMetrics {
+    /// Requests that were given to a handler.
+    pub requests: u64,
+    /// Events that were given to a handler.
+    pub events: u64,
+    /// Replies that were acknowledged, error replies included.
+    pub answered: u64,
+    /// Error replies, acknowledged or not.
+    pub refused: u64,
+    /// Handlers that panicked.
+    pub panicked: u64,
+    /// Requests that were skipped because their caller has given up.
+    pub expired: u64,
+    /// Requests that were not handled because their reply address cannot be read or is not allowed.
+    pub unanswerable: u64,
+    /// Records on topics without a handler for their kind.
+    pub unhandled: u64,
+    /// Replies that could not be written.
+    pub lost: u64,
+    /// Handlers that run now, replies on their way included.
+    pub running: u64,
+}

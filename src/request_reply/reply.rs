@@ -1,0 +1,64 @@
+//! What a call gives.
+use crate::consumer::ConsumerRecord;
+use crate::error::{Error, ErrorKind};
+use crate::record::Headers;
+
+use super::ErrorReply;
+
+/// The reply to a request.
+///
+/// It shares the memory of the fetch it came with (see [`ConsumerRecord`]): copy what is to be kept for long.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    record: ConsumerRecord,
+}
+
+impl Reply {
+    pub(super) fn new(record: ConsumerRecord) -> Self {
+        Self { record }
+    }
+
+    /// The value; a null value reads as empty, see [`Reply::is_null`].
+    pub fn value(&self) -> &[u8] {
+        self.record.value().unwrap_or_default()
+    }
+
+    /// Whether the value is null: the responder answered nothing.
+    pub fn is_null(&self) -> bool {
+        self.record.value().is_none()
+    }
+
+    /// The value as text, with U+FFFD for bytes that are none.
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(self.value())
+    }
+
+    /// The key; replies mostly have none.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.record.key()
+    }
+
+    /// The headers, those of request-reply itself among them.
+    pub fn headers(&self) -> Headers<'_> {
+        self.record.headers()
+    }
+
+    /// The record as it was read.
+    pub fn record(&self) -> &ConsumerRecord {
+        &self.record
+    }
+}
+
+impl AsRef<[u8]> for Reply {
+    fn as_ref(&self) -> &[u8] {
+        self.value()
+    }
+}
+
+/// The error that an error reply becomes.
+pub(super) fn refused(record: &ConsumerRecord, status: u16, message: &[u8]) -> Error {
+    Error::new(ErrorKind::Reply, "the responder answered with an error")
+        .on_partition(record.topic(), record.partition())
+        .retriable(false)
+        .caused_by(ErrorReply::new(status, message))
+}

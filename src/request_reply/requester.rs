@@ -1,0 +1,316 @@
+//! The asking side.
+use std::collections::HashMap;
+use std::fmt;
+use std::future::IntoFuture;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, oneshot};
+
+use super::config::RequesterBuilder;
+use super::reader::{self, Shared};
+use super::reply::Reply;
+use super::{RequesterMetrics, wall_clock};
+use crate::consumer::ConsumerHandle;
+use crate::error::{Error, ErrorKind, Result};
+use crate::network::task::TaskSet;
+use crate::producer::Producer;
+use crate::record::Record;
+use crate::state::consumer::OffsetReset;
+use crate::state::reply::correlation::ReplyCorrelation;
+use crate::state::reply::dialect::{ReplyAddress, RequestHead};
+use crate::state::reply::router::Ticket;
+
+/// A wait without a limit ends all the same.
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Asks over Kafka: sends a request to a topic and waits for the reply to it.
+///
+/// It reads one partition of a reply topic, from where that ended before the first request was sent; it commits nothing
+/// and is in no group. So no rebalance can come between a reply and its caller, and it is ready after a few round
+/// trips. Other requesters may share the partition.
+///
+/// **The promise.** Every call ends exactly once, no later than its deadline plus scheduling slack. No reply is lost as
+/// long as the caller is alive, the reply is in the log before the deadline, and its leader is reachable before the
+/// deadline. Not promised: that the responder runs only once for a request.
+///
+/// Cheap to clone. Dropping the last clone stops reading at once; [`Requester::close`] waits for the calls in flight.
+#[derive(Clone)]
+pub struct Requester {
+    inner: Arc<Inner>,
+}
+
+/// The tasks know only `shared`, so that dropping the last clone of the requester ends them.
+struct Inner {
+    shared: Arc<Shared>,
+    config: RequesterBuilder,
+    producer: Producer,
+    consumer: ConsumerHandle,
+    routes: Routes,
+    slots: Semaphore,
+    tasks: TaskSet,
+}
+
+#[derive(Debug)]
+enum Routes {
+    /// One reply partition for all calls.
+    One(Arc<ReplyAddress>),
+    /// A reply topic for each request topic, opened by the first call.
+    PerTopic {
+        open: Mutex<HashMap<String, Arc<ReplyAddress>>>,
+        /// Held while one is opened.
+        opening: Semaphore,
+    },
+}
+
+impl Requester {
+    pub(super) async fn new(config: RequesterBuilder) -> Result<Self> {
+        let shared = Shared::new(ReplyCorrelation::new(rand::random(), rand::random()));
+        let tasks = config.client.core().tasks().child();
+        let producer = config.own_producer().await?;
+        // Without a policy for lost positions: the reader decides where to go on.
+        let consumer = config.client.consumer().auto_offset_reset(OffsetReset::None).build().await?;
+        let handle = consumer.handle();
+        tasks.spawn(reader::clock(shared.clone()));
+        tasks.spawn(reader::read(shared.clone(), consumer));
+        let routes = match config.single_reply_topic() {
+            Some(topic) => Routes::One(config.position(&handle, &topic).await?),
+            None => Routes::PerTopic { open: Mutex::default(), opening: Semaphore::new(1) },
+        };
+        let slots = Semaphore::new(config.max_in_flight);
+        let inner = Inner { shared, config, producer, consumer: handle, routes, slots, tasks };
+        let requester = Self { inner: Arc::new(inner) };
+        for topic in &requester.inner.config.request_topics {
+            requester.route(topic).await?;
+        }
+        Ok(requester)
+    }
+
+    /// A call: the request is sent and its reply awaited when the call is.
+    ///
+    /// ```no_run
+    /// # async fn example(requester: milena::Requester) -> milena::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// let reply = requester.request("sum", "[1,2,3]").key("42").timeout(Duration::from_secs(5)).await?;
+    /// println!("{}", reply.text());
+    /// # Ok(()) }
+    /// ```
+    pub fn request<'a, V: AsRef<[u8]> + ?Sized>(&'a self, topic: &'a str, value: &'a V) -> Call<'a> {
+        self.request_record(topic, Record::value(value))
+    }
+
+    /// A call whose request is this record, for instance one with a null value.
+    pub fn request_record<'a>(&'a self, topic: &'a str, record: Record<'a>) -> Call<'a> {
+        Call { requester: self, topic, record, timeout: self.inner.config.timeout }
+    }
+
+    /// What it has done so far.
+    pub fn metrics(&self) -> RequesterMetrics {
+        let state = self.inner.shared.state();
+        RequesterMetrics::new(state.router.counts(), state.router.in_flight())
+    }
+
+    /// Refuses new calls, waits until those in flight have ended (each by its deadline) and stops reading. All clones
+    /// are closed.
+    ///
+    /// Cancel safe: the requester then stays closed to new calls, and `close` may be called again.
+    pub async fn close(&self) {
+        let inner = &*self.inner;
+        inner.shared.state().router.refuse();
+        inner.slots.close();
+        inner.shared.drained().await;
+        inner.shared.stop();
+        inner.tasks.close().await;
+        if inner.config.producer.is_none() {
+            // Every call has ended: nobody waits for what it may have left to tell.
+            let _ = inner.producer.close().await;
+        }
+    }
+
+    /// Where the replies to requests on this topic go.
+    async fn route(&self, topic: &str) -> Result<Arc<ReplyAddress>> {
+        let inner = &*self.inner;
+        let (open, opening) = match &inner.routes {
+            Routes::One(route) if route.topic() == topic => {
+                let message = "a topic of requests cannot be the reply topic";
+                return Err(Error::new(ErrorKind::Config, message).on_topic(topic));
+            }
+            Routes::One(route) => return Ok(route.clone()),
+            Routes::PerTopic { open, opening } => (open, opening),
+        };
+        let open = || open.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || open().get(topic).cloned();
+        if let Some(route) = known() {
+            return Ok(route);
+        }
+        let _opening = opening.acquire().await.map_err(|_| Error::closed("requester"))?;
+        if let Some(route) = known() {
+            return Ok(route);
+        }
+        let route = inner.config.position(&inner.consumer, &format!("{topic}.reply")).await?;
+        open().insert(topic.to_owned(), route.clone());
+        Ok(route)
+    }
+}
+
+impl fmt::Debug for Requester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Requester").field("routes", &self.inner.routes).finish_non_exhaustive()
+    }
+}
+
+/// A call that waits to be awaited.
+#[must_use = "a call sends nothing until it is awaited"]
+#[derive(Debug)]
+pub struct Call<'a> {
+    requester: &'a Requester,
+    topic: &'a str,
+    record: Record<'a>,
+    timeout: Duration,
+}
+
+impl<'a> Call<'a> {
+    /// Sets the key, by which the partition of the request is chosen. Default: null.
+    pub fn key<K: AsRef<[u8]> + ?Sized>(mut self, key: &'a K) -> Self {
+        self.record = self.record.key(key);
+        self
+    }
+
+    /// Adds a header. Those of request-reply itself come behind it.
+    pub fn header<K: AsRef<[u8]> + ?Sized, V: AsRef<[u8]> + ?Sized>(
+        mut self,
+        key: &'a K,
+        value: &'a V,
+    ) -> Self {
+        self.record = self.record.header(key, value);
+        self
+    }
+
+    /// Sets the partition that the request is written to. Default: the partitioner chooses.
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.record = self.record.partition(partition);
+        self
+    }
+
+    /// Sets how long the whole call may take, waiting for room and sending included. Default: that of the requester.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    async fn run(self) -> Result<Reply> {
+        let Self { requester, topic, record, timeout } = self;
+        let inner = &*requester.inner;
+        let now = tokio::time::Instant::now().into_std();
+        let deadline = now.checked_add(timeout).unwrap_or(now + A_YEAR);
+        let late =
+            |what: &str| Error::new(ErrorKind::Timeout, format!("{what} within {timeout:?}")).on_topic(topic);
+
+        // Room for one more call, and a positioned reader: nearly always both are there.
+        let ready = async {
+            let slot = inner.slots.acquire().await.map_err(|_| Error::closed("requester"))?;
+            Ok::<_, Error>((slot, requester.route(topic).await?))
+        };
+        let (_slot, route) = tokio::time::timeout_at(deadline.into(), ready)
+            .await
+            .map_err(|_| late("no room for the call, or its reply topic not ready,"))??;
+
+        // Registered before it is sent: the reply may be there before the send returns.
+        let (waiter, mut reply) = oneshot::channel();
+        let sent_at = wall_clock();
+        let (ticket, id) = inner.shared.register(deadline, sent_at, waiter)?;
+        let cancel = CancelOnDrop { shared: &inner.shared, ticket, armed: true };
+
+        let left = deadline.saturating_duration_since(now).as_millis();
+        let expires = sent_at.saturating_add(i64::try_from(left).unwrap_or(i64::MAX));
+        let head = RequestHead::new(&id, &route, expires, u64::try_from(left).unwrap_or(u64::MAX));
+        let headers = head.headers(inner.config.dialect);
+        let record = record.headers(headers.iter().map(|&(name, value)| (name.as_bytes(), Some(value))));
+
+        let mut appended = false;
+        let mut trouble = None;
+        let outcome = {
+            let mut send = pin!(async {
+                let delivery = inner.producer.send(topic, record).await?;
+                appended = true;
+                delivery.await
+            });
+            tokio::select! {
+                biased;
+                outcome = &mut reply => Some(outcome),
+                sent = &mut send => {
+                    trouble = sent.err();
+                    None
+                }
+            }
+        };
+        let outcome = match (outcome, &trouble) {
+            (Some(outcome), _) => outcome,
+            // Surely not in the log: no reply can come. If the call has ended meanwhile, that outcome stands.
+            (None, Some(error)) if !error.maybe_written() && cancel.fail() => return Err(error.clone()),
+            // Sent, or perhaps sent: the reply may come until the deadline.
+            (None, _) => reply.await,
+        };
+        cancel.disarm();
+        match outcome {
+            Ok(Err(error)) if error.is_timeout() => {
+                let error = late("no reply");
+                // Once handed to the producer, the request may reach the responder.
+                let error = if appended { error.unsure() } else { error };
+                Err(match trouble {
+                    Some(trouble) => error.caused_by(trouble),
+                    None => error,
+                })
+            }
+            Ok(outcome) => outcome,
+            // The clock ended without ending this call: it cannot.
+            Err(_) => Err(Error::closed("requester")),
+        }
+    }
+}
+
+/// Sends the request and waits for its reply.
+///
+/// # Errors
+/// [`ErrorKind::Reply`] with an [`ErrorReply`](crate::ErrorReply) as source: the responder answered with an error.
+/// [`ErrorKind::Timeout`]: no reply by the deadline; `maybe_written` says whether the request may have been sent.
+/// [`ErrorKind::Closed`]: the requester was closed. Otherwise the request could not be sent, and the error says why.
+///
+/// Cancel safe: dropping the future ends the call and frees its place. A request that was handed to the producer is
+/// sent all the same, and its reply is thrown away.
+impl<'a> IntoFuture for Call<'a> {
+    type Output = Result<Reply>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<Reply>> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// Takes the call out of the table when its caller goes away.
+struct CancelOnDrop<'a> {
+    shared: &'a Shared,
+    ticket: Ticket,
+    armed: bool,
+}
+
+impl CancelOnDrop<'_> {
+    /// Ends the call because it was not sent; false if it has ended already.
+    fn fail(&self) -> bool {
+        self.shared.give_up(self.ticket, true)
+    }
+
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.shared.give_up(self.ticket, false);
+        }
+    }
+}
