@@ -114,7 +114,7 @@ async fn idle_nodes_cost_a_busy_one_nothing() {
     let begun = Instant::now();
     in_order(read(&mut consumer, 20_000).await, 1, 20_000);
     let metrics = consumer.metrics();
-    assert!(metrics.nodes.iter().map(|node| node.fetches).max().unwrap() > 20, "{metrics:?}");
+    assert!(metrics.nodes.iter().map(|node| node.fetches).max().unwrap() >= 15, "{metrics:?}");
     // Were one of the fetches to wait for the idle nodes, each would take half a second.
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     assert_eq!(metrics.fetched_bytes, metrics.delivered_bytes);
@@ -240,7 +240,7 @@ async fn a_seek_is_not_held_up_by_a_parked_fetch() {
     let builder = client.consumer().topics(["t"]).fetch_max_wait(Duration::from_secs(25));
     let mut consumer = build(builder).await;
     in_order(read(&mut consumer, 10).await, 1, 10);
-    for _ in 0..5 {
+    for _ in 0..20 {
         consumer.seek(("t", 0), 0).unwrap();
         in_order(read(&mut consumer, 10).await, 1, 10);
     }
@@ -438,7 +438,7 @@ async fn a_batch_damaged_on_the_way_is_fetched_again() {
     broker.create_topic("t", 1).unwrap();
     fill(&broker, "t", 0, 0, 10);
     // Beyond the response's own fields: in the middle of the records.
-    broker.faults().add(Fault::on(Api::Fetch).times(2).corrupt(150));
+    broker.faults().add(Fault::on(Api::FETCH).times(2).corrupt(150));
     let mut consumer = build(client.consumer().topics(["t"])).await;
     in_order(read(&mut consumer, 10).await, 1, 10);
     assert_eq!(broker.faults().struck(), 2);
@@ -461,7 +461,7 @@ async fn errors_that_pass_cost_no_record() {
         broker.create_topic("t", 2).unwrap();
         fill(&broker, "t", 0, 0, 100);
         fill(&broker, "t", 1, 0, 100);
-        broker.faults().add(Fault::on(Api::Fetch).topic("t").times(2).error(code));
+        broker.faults().add(Fault::on(Api::FETCH).topic("t").times(2).error(code));
         let mut consumer = build(client.consumer().topics(["t"])).await;
         in_order(read(&mut consumer, 200).await, 2, 100);
         assert!(broker.faults().struck() >= 1, "{code}");
@@ -481,7 +481,7 @@ async fn sessions_that_are_lost_are_opened_again_without_gap_or_repetition() {
         for partition in 0..3 {
             fill(&broker, "t", partition, 0, 500);
         }
-        broker.faults().add(Fault::on(Api::Fetch).probability(0.2).times(20).error(code));
+        broker.faults().add(Fault::on(Api::FETCH).probability(0.2).times(20).error(code));
         in_order(read(&mut consumer, 1500).await, 3, 500);
     }
 }
@@ -493,7 +493,7 @@ async fn connections_that_break_cost_no_record() {
     for partition in 0..4 {
         fill(&broker, "t", partition, 0, 500);
     }
-    for fault in [Fault::on(Api::Fetch).cut(), Fault::on(Api::Fetch).cut_after(), Fault::on(Api::Fetch).cut_mid_frame()] {
+    for fault in [Fault::on(Api::FETCH).cut(), Fault::on(Api::FETCH).cut_after(), Fault::on(Api::FETCH).cut_mid_frame()] {
         broker.faults().add(fault.probability(0.2).times(5));
     }
     let mut consumer = build(client.consumer().topics(["t"]).max_partition_fetch_bytes(500)).await;
@@ -503,7 +503,7 @@ async fn connections_that_break_cost_no_record() {
 #[tokio::test]
 async fn old_nodes_are_read_by_name_and_without_epochs() {
     for version in [4, 6, 7, 10, 11, 12, 15] {
-        let (broker, client) = in_memory(Broker::builder().max_version(Api::Fetch, version)).await;
+        let (broker, client) = in_memory(Broker::builder().max_version(Api::FETCH, version)).await;
         broker.create_topic("t", 3).unwrap();
         for partition in 0..3 {
             fill(&broker, "t", partition, 0, 100);

@@ -258,6 +258,7 @@ impl Shared {
     pub(super) async fn drive(self: Arc<Self>) {
         let mut cluster = self.core.watch_cluster();
         cluster.mark_changed();
+        let mut client_closed = self.core.watch_closed();
         // However it ends, nobody is left waiting.
         let _closing = Closing(&self);
         while !self.is_closed() {
@@ -268,6 +269,7 @@ impl Shared {
             };
             tokio::select! {
                 () = self.wake.notified() => {}
+                _ = client_closed.wait_for(|closed| *closed) => return,
                 changed = cluster.changed() => {
                     if changed.is_err() {
                         return;

@@ -14,11 +14,13 @@ use crate::protocol::fetch::{FetchPlan, FetchResponse, PartitionData, PlannedPar
 use crate::record::batch::batches;
 use crate::state::metadata::Node;
 
-/// Fetches that may be under way to one node. A second one is for partitions that become wanted while the first is parked: after a
+/// Fetches that may be under way to one node. The second one is for partitions that become wanted while the first is parked: after a
 /// seek, a pause, a backoff, or when there is room again.
 pub(crate) const LANES: usize = 2;
-/// If the first fetch comes back this soon, what became wanted meanwhile waits for it and joins it.
-const JOIN: Duration = Duration::from_millis(20);
+/// How long the second is parked at most. It is there for the next surprise, and its partitions join the first soon.
+const BESIDE: Duration = Duration::from_millis(40);
+/// If the first comes back this soon, what became wanted meanwhile waits for it.
+const JOIN: Duration = Duration::from_millis(10);
 /// The least room a partition gets, however many share the budget: below, requests cost more than they bring.
 const MIN_SHARE: usize = 16 << 10;
 
@@ -44,7 +46,8 @@ pub(super) struct NodeLoop {
 #[derive(Debug, Default)]
 struct Lane {
     session: Session,
-    in_flight: Option<(Ticket, Instant)>,
+    /// When the answer is due, if it is parked for as long as it may be.
+    in_flight: Option<Instant>,
 }
 
 impl NodeLoop {
@@ -60,10 +63,14 @@ impl NodeLoop {
     /// The lane for what became wanted, and for how long to park there.
     fn free_lane(&self, now: Instant, max_wait: Duration) -> Option<(usize, Duration)> {
         let [first, second] = &self.lanes;
-        let Some((_, sent)) = first.in_flight else { return Some((0, max_wait)) };
-        // Comes back a little earlier than the first, so that both become one again.
-        let rest = (sent + max_wait).saturating_duration_since(now);
-        (second.in_flight.is_none() && rest > JOIN).then(|| (1, rest - JOIN / 2))
+        let rest = |lane: &Lane| lane.in_flight.map(|due| due.saturating_duration_since(now));
+        match (rest(first), rest(second)) {
+            (None, None) => Some((0, max_wait)),
+            // Both are to come back one soon after the other; then the first takes over what the second had.
+            (None, Some(rest)) => Some((0, max_wait.min(rest + JOIN / 2))),
+            (Some(rest), None) if rest > JOIN => Some((1, BESIDE.min(rest - JOIN / 2))),
+            _ => None,
+        }
     }
 }
 
@@ -167,7 +174,7 @@ impl Consumer {
             wanted.insert(slot, Sent { version: partition.version, planned });
         }
         let lane_state = &mut node.lanes[lane];
-        lane_state.in_flight = Some((ticket, now));
+        lane_state.in_flight = Some(now + max_wait);
         let difference = lane_state.session.ask(wanted, by_id);
         let plan = FetchPlan {
             max_wait,
@@ -210,7 +217,7 @@ impl Consumer {
             Err(error) => {
                 node.lanes[lane].session.restart();
                 // A lost connection is nothing an application can help; what will not mend itself is.
-                let tell = !error.is_retriable() && !node.reported;
+                let tell = !error.is_retriable() && !error.is_closed() && !node.reported;
                 node.reported |= tell;
                 node.failures = node.failures.saturating_add(1);
                 node.retry_at = Some(now + self.settings.backoff.after(node.failures, &mut self.random));

@@ -270,7 +270,7 @@ impl Consumer {
 
     fn lookup_failed(&mut self, now: Instant, asked: &[(usize, u64)], error: &Error) {
         for &(slot, _) in asked {
-            if error.is_retriable() {
+            if error.is_retriable() || error.is_closed() {
                 self.back_off(now, slot);
             } else {
                 let Some(name) = self.partition_mut(slot).map(|partition| partition.name.clone()) else {
