@@ -44,6 +44,23 @@ const PASSING: [ErrorCode; 3] =
 /// An operation on several topics fails with the first error that a topic met, which names the topic; what could be
 /// done for the others was done. Errors that pass by themselves, such as a controller that has just moved, are waited
 /// out for a minute. All methods are cancel safe in that nothing breaks; what was asked for may happen all the same.
+///
+/// ```
+/// use milena::{Client, NewTopic};
+///
+/// # #[tokio::main]
+/// # async fn main() -> milena::Result<()> {
+/// # let broker = milena::broker::Broker::start().await?;
+/// let client = Client::connect(&broker.address()).await?;
+/// let admin = client.admin();
+/// admin.create_topics(NewTopic::new("orders", 12, 1).config("retention.ms", "3600000")).await?;
+/// for topic in admin.list_topics().await? {
+///     println!("{} has {} partitions", topic.name, topic.partitions.len());
+/// }
+/// admin.delete_topics(["orders"]).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Admin {
     client: Client,

@@ -33,6 +33,17 @@ impl Client {
     /// Fails with the cause at each address when none of them works, at the latest after `request_timeout`.
     ///
     /// Cancel safe: dropping the future gives everything up.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> milena::Result<()> {
+    /// let broker = milena::broker::Broker::start().await?; // in place of a Kafka
+    /// let client = milena::Client::connect(&broker.address()).await?;
+    /// assert!(client.admin().list_topics().await?.is_empty());
+    /// client.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn connect(bootstrap: &str) -> Result<Self> {
         Self::builder().bootstrap(bootstrap)?.build().await
     }
@@ -54,6 +65,25 @@ impl Client {
     /// common version or the version cannot express the request.
     ///
     /// Cancel safe: a request that was handed over is sent all the same, and its answer is thrown away.
+    ///
+    /// ```
+    /// use milena::protocol::messages::ApiVersionsRequest;
+    /// use milena::{Client, Target};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> milena::Result<()> {
+    /// # let broker = milena::broker::Broker::start().await?;
+    /// # let client = Client::connect(&broker.address()).await?;
+    /// let request = |_version| {
+    ///     ApiVersionsRequest::default()
+    ///         .with_client_software_name("example".into())
+    ///         .with_client_software_version("1".into())
+    /// };
+    /// let answer = client.request(Target::Any, request).await?;
+    /// assert!(answer.api_keys.iter().any(|api| api.api_key == 0), "it can produce");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn request<R: Request>(
         &self,
         to: Target,

@@ -19,6 +19,23 @@ type Dial = dyn Fn(String, u16) -> Pin<Box<dyn Future<Output = Connected> + Send
 
 /// Opens connections: over TCP, or over anything that carries bytes both ways, such as the in-memory connections of
 /// an embedded broker.
+///
+/// ```
+/// use milena::{Client, Connector};
+///
+/// # #[tokio::main]
+/// # async fn main() -> milena::Result<()> {
+/// let broker = milena::broker::Broker::builder().in_memory().start().await?;
+/// let network = broker.network();
+/// let connector = Connector::new(move |host: String, port| {
+///     let stream = network.connect(&host, port);
+///     async move { stream }
+/// });
+/// let client = Client::builder().bootstrap(&broker.address())?.connector(connector).build().await?;
+/// # client.close().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Connector(Kind);
 
