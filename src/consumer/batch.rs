@@ -14,7 +14,7 @@ use crate::topic_partition::TopicPartition;
 ///
 /// Iterating over a reference borrows the records, which costs least; [`Batch::records`] gives records that own what they say.
 ///
-/// ```ignore
+/// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> milena::Result<()> {
 /// # let broker = milena::broker::Broker::start().await?;

@@ -27,7 +27,7 @@ use crate::network::task::TaskSet;
 ///
 /// Dropping it ends its task and its fetches at once; nothing is kept at the cluster.
 ///
-/// ```ignore
+/// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> milena::Result<()> {
 /// # let broker = milena::broker::Broker::start().await?;
