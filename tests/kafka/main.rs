@@ -5,6 +5,8 @@
 mod support;
 
 mod codecs;
+mod faults;
+mod idle;
 mod legacy;
 mod sample;
 mod versions;
