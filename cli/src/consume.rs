@@ -3,13 +3,15 @@ use crate::json::{self, Place};
 use crate::options::{Connection, Format};
 use crate::outcome::{Failure, Interrupt, Outcome};
 use indicatif::ProgressBar;
-use milena::{Batch, Client, Consumer, Offset, RecordView, TopicPartition};
+use milena::{Batch, Client, Consumer, Offset, OffsetReset, RecordView, TopicPartition};
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::time::{Duration, Instant};
 
 /// Standard output is written in blocks of this size, and whenever no record is waiting.
 const BLOCK: usize = 64 << 10;
+/// A node may hold a fetch back for so long, and not longer than half of `--timeout`.
+const FETCH_WAIT: Duration = Duration::from_millis(500);
 /// How often a quiet consumer looks whether it is at the end.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -105,7 +107,8 @@ impl Session {
         let partitions = partitions(args, client).await?;
         let from = if args.from_beginning { Offset::Beginning } else { args.offset };
         // A place that is not in the log is told, not replaced by another.
-        let mut builder = client.consumer().set("auto.offset.reset", "none")?;
+        let wait = FETCH_WAIT.min(args.connection.timeout / 2);
+        let mut builder = client.consumer().fetch_max_wait(wait).auto_offset_reset(OffsetReset::None);
         if let Some(level) = &args.isolation {
             builder = builder.set("isolation.level", level)?;
         }
@@ -114,7 +117,24 @@ impl Session {
         }
         let consumer =
             builder.assign_at(partitions.iter().map(|partition| (partition.clone(), from))).build().await?;
-        let ends = if args.exit_at_end { consumer.end_offsets(partitions).await? } else { BTreeMap::new() };
+        let mut ends = BTreeMap::new();
+        if args.exit_at_end || matches!(from, Offset::At(_)) {
+            ends = consumer.end_offsets(partitions.clone()).await?;
+        }
+        if let Offset::At(offset) = from {
+            // Behind the end, a reader that ends there would have nothing to complain of.
+            for (partition, first) in consumer.beginning_offsets(partitions).await? {
+                let end = ends.get(&partition).copied().unwrap_or(first);
+                if !(first..=end).contains(&offset) {
+                    return Err(
+                        format!("{partition} has offsets from {first} to {end}, but no {offset}").into()
+                    );
+                }
+            }
+        }
+        if !args.exit_at_end {
+            ends.clear();
+        }
         let out = BufWriter::with_capacity(BLOCK, io::stdout());
         Ok(Self { consumer, out, progress: args.connection.progress("read"), ends })
     }

@@ -51,7 +51,8 @@ impl Connection {
     pub(crate) async fn client(&self) -> Outcome<Client> {
         let timeout = self.timeout.min(REQUEST_TIMEOUT);
         let mut builder = Client::builder().bootstrap(&self.bootstrap)?.request_timeout(timeout);
-        builder = builder.connect_timeout(timeout.min(CONNECT_TIMEOUT));
+        // Shorter, so that a silent node is told from one that cannot be reached.
+        builder = builder.connect_timeout(timeout.mul_f64(0.9).min(CONNECT_TIMEOUT));
         for (key, value) in self.options.iter().filter(|(key, _)| ClientBuilder::knows(key)) {
             builder = builder.set(key, value)?;
         }

@@ -17,7 +17,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     connection: Connection,
     /// The topic; with `--format json` a line may name its own instead
-    #[arg(short, long, required_if_eq("format", "text"))]
+    #[arg(short, long)]
     topic: Option<String>,
     /// The partition [default: by the key, as Kafka's own clients choose it]
     #[arg(short, long)]
@@ -59,6 +59,9 @@ struct Session {
 
 impl Session {
     async fn open(args: Args) -> Outcome<Self> {
+        if args.topic.is_none() && matches!(args.format, Format::Text) {
+            return Err("--topic is missing".into());
+        }
         let client = args.connection.client().await?;
         let timeout = args.connection.timeout;
         let mut builder = client.producer().delivery_timeout(timeout).max_block(timeout);
