@@ -286,6 +286,7 @@ async fn interrupt(child: &Child) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_writer_writes_what_it_has_read() {
     let (broker, address) = broker(1).await;
+    broker.faults().add(Fault::on(Api::METADATA).topic("orders").delay(Duration::from_millis(1)));
     let mut child =
         spawn(&["produce", "-b", &address, "-t", "orders", "-X", "linger.ms=60000", "--timeout", "90"]);
     let mut stdin = child.stdin.take().unwrap();
