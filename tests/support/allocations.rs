@@ -10,10 +10,12 @@ static ALLOCATOR: Counting = Counting;
 thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
     static PEAK: Cell<usize> = const { Cell::new(0) };
+    static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
 fn add(bytes: usize) {
     // A thread that is ending has no counters left and nobody who would read them.
+    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
     let _ = HELD.try_with(|held| {
         held.set(held.get().wrapping_add(bytes));
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
@@ -59,4 +61,9 @@ pub async fn peak_of(work: impl Future<Output = ()>) -> usize {
     PEAK.set(before);
     work.await;
     PEAK.get() - before
+}
+
+/// How many times this thread has asked for memory so far.
+pub fn count() -> u64 {
+    COUNT.get()
 }
