@@ -198,7 +198,10 @@ async fn every_codec_is_inflated_and_an_oversized_batch_is_refused() {
 
         let mut consumer = build(client.consumer().topics(["t"]).max_batch(500)).await;
         let error = within(consumer.next()).await.unwrap_err();
-        assert_eq!((error.kind(), error.topic(), error.partition()), (ErrorKind::Corrupt, Some("t"), Some(0)));
+        assert_eq!(
+            (error.kind(), error.topic(), error.partition()),
+            (ErrorKind::Corrupt, Some("t"), Some(0))
+        );
         let text = error.to_string();
         assert!(text.contains("offset 0") && text.contains("limit of 500 bytes"), "{text}");
     }

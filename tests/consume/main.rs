@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use milena::broker::{Api, Broker, BrokerBuilder, Fault};
 use milena::{
-    Batch, Client, Compression, Connector, Consumer, ConsumerBuilder, ErrorCode, ErrorKind, IsolationLevel, Offset,
-    OffsetReset, Record, ResetReason,
+    Batch, Client, Compression, Connector, Consumer, ConsumerBuilder, ErrorCode, ErrorKind, IsolationLevel,
+    Offset, OffsetReset, Record, ResetReason,
 };
 
 /// A condition with a deadline, far above what it takes.
