@@ -214,6 +214,7 @@ async fn options_are_checked() {
     for (key, value) in [
         ("request.timeout.ms", "-1"),
         ("request.timeout.ms", "x"),
+        ("request.timeout.ms", "18446744073709551615"),
         ("bootstrap.servers", "host:port"),
         ("no.such.key", "1"),
         ("security.protocol", "SSL"),

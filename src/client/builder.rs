@@ -109,6 +109,7 @@ impl ClientBuilder {
             "client.rack" => self.client_rack(value),
             "request.timeout.ms" | "socket.timeout.ms" => self.request_timeout(millis()?),
             "socket.connection.setup.timeout.ms" => self.connect_timeout(millis()?),
+            "connections.max.idle.ms" if value.trim() == "-1" => self.idle_timeout(Duration::ZERO),
             "connections.max.idle.ms" => self.idle_timeout(millis()?),
             "metadata.max.age.ms" | "topic.metadata.refresh.interval.ms" => self.metadata_max_age(millis()?),
             "retry.backoff.ms" => self.retry_backoff(millis()?, retry.max.max(millis()?)),

@@ -12,6 +12,8 @@ const DEFAULT_PORT: u16 = 9092;
 const LONGEST_CLIENT_ID: usize = 1024;
 /// Below this, not even an honest list of topics fits.
 const SMALLEST_FRAME: usize = 64 * 1024;
+/// Times are added to one another; nobody means a longer one.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// The options of a client, after they were checked.
 #[derive(Debug, Clone)]
@@ -60,8 +62,17 @@ impl ClientConfig {
         if self.client_id.len() > LONGEST_CLIENT_ID {
             return invalid("client_id (client.id) is longer than 1024 bytes");
         }
-        if self.request_timeout.is_zero() || self.connect_timeout.is_zero() {
-            return invalid("request_timeout and connect_timeout must be above zero");
+        for (name, time) in [
+            ("request_timeout", self.request_timeout),
+            ("connect_timeout", self.connect_timeout),
+            ("idle_timeout", self.idle_timeout.unwrap_or(LONGEST)),
+            ("metadata_max_age", self.metadata_max_age),
+            ("retry_backoff", self.retry_backoff.max),
+            ("reconnect_backoff", self.reconnect_backoff.max),
+        ] {
+            if time.is_zero() || time > LONGEST {
+                return invalid(&format!("{name} must be above zero and below ten years"));
+            }
         }
         if self.max_frame < SMALLEST_FRAME || self.max_frame > i32::MAX as usize {
             return invalid("max_frame must lie between 64 KiB and 2 GiB");
@@ -130,7 +141,11 @@ pub(crate) mod value {
 
     /// A duration in milliseconds.
     pub(crate) fn millis(key: &str, value: &str) -> Result<Duration> {
-        integer::<u64>(key, value).map(Duration::from_millis)
+        let time = integer::<u64>(key, value).map(Duration::from_millis)?;
+        if time > LONGEST {
+            return Err(invalid(key, value, "below ten years"));
+        }
+        Ok(time)
     }
 
     /// A whole number.

@@ -113,6 +113,39 @@ async fn one_bootstrap_server_of_three_is_enough() {
 }
 
 #[tokio::test]
+async fn a_name_with_several_addresses_is_tried_at_each() {
+    // `localhost` is ::1 and 127.0.0.1 where there is IPv6; the peer listens at the latter alone.
+    let peer = Peer::start().await;
+    Client::connect(&format!("localhost:{}", peer.port())).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_moved_gets_a_new_connection() {
+    let (old, new) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let served = new.clone();
+    let home = Peer::with(move |request| {
+        served.fetch_add(usize::from(request.key == 3), Ordering::Relaxed);
+        Some(honest(&request))
+    })
+    .await;
+    let (port, moved) = (home.port(), old.clone());
+    let before = Peer::with(move |mut request| {
+        // From its third answer on it says that node 1 lives elsewhere.
+        let count = moved.fetch_add(1, Ordering::Relaxed);
+        request.port = if count < 2 { request.port } else { port };
+        Some(honest(&request))
+    })
+    .await;
+    let client = before.connect().await.unwrap();
+    let mut clusters = client.core().watch_cluster();
+    assert_eq!(clusters.borrow_and_update().nodes[&1].port, before.port());
+    client.core().refresh();
+    clusters.wait_for(|cluster| cluster.nodes[&1].port == port).await.unwrap();
+    assert!(ask(&client, 1, 10 * SECOND).await.is_ok());
+    assert_eq!((old.load(Ordering::Relaxed), new.load(Ordering::Relaxed)), (3, 1));
+}
+
+#[tokio::test]
 async fn an_http_server_is_recognised() {
     let error = refusal(|_| raw(b"HTTP/1.1 400 Bad Request\r\n\r\n")).await;
     assert!(error.to_string().contains("HTTP server"), "{error}");

@@ -41,10 +41,14 @@ impl Pool {
         // A bootstrap connection to what turns out to be a known node goes on as that node's.
         let seeds: Vec<_> = inner.links.keys().copied().filter(|(node, _)| *node < 0).collect();
         for (seed, purpose) in seeds {
-            let Some(link) = inner.links.remove(&(seed, purpose)) else { continue };
+            let Some(link) = inner.links.get(&(seed, purpose)) else { continue };
             let same = |(id, address): &(&i32, &Address)| **id >= 0 && **address == link.address;
-            let node = addresses.iter().find(same).map_or(seed, |(id, _)| *id);
-            inner.links.entry((node, purpose)).or_insert(link);
+            let node = addresses.iter().find(same).map(|(id, _)| *id);
+            if let Some(node) = node.filter(|node| !inner.links.contains_key(&(*node, purpose)))
+                && let Some(link) = inner.links.remove(&(seed, purpose))
+            {
+                inner.links.insert((node, purpose), link);
+            }
         }
         // The others have served when the nodes are known.
         let known = addresses.keys().any(|node| *node >= 0);
@@ -69,11 +73,6 @@ impl Pool {
         link.is_some_and(|link| link.is_connected())
     }
 
-    /// The address of a node as text, for errors.
-    pub(crate) fn address(&self, node: i32) -> Option<String> {
-        self.lock().addresses.get(&node).map(Address::to_string)
-    }
-
     fn link(&self, node: i32, purpose: Purpose) -> Result<Arc<Link>> {
         let mut inner = self.lock();
         if inner.closed {
@@ -86,9 +85,10 @@ impl Pool {
             let message = format!("node {node} is not in the cluster as far as is known");
             return Err(Error::new(ErrorKind::Connect, message));
         };
-        // Readers come and go, and each has its number: what they left behind goes now.
+        // Readers come and go, and each has its number: what they left behind goes now. A link in somebody's hands is
+        // about to be used, and must not get a twin that would overtake it.
         let now = now();
-        inner.links.retain(|_, link| !link.is_idle(now));
+        inner.links.retain(|_, link| Arc::strong_count(link) > 1 || !link.is_idle(now));
         let link = Link::new(address, purpose, self.shared.clone());
         inner.links.insert((node, purpose), link.clone());
         Ok(link)

@@ -1,9 +1,10 @@
 //! Requests to bytes with their header, answers from bytes.
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::RequestHeader;
-use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::protocol::Decodable;
+#[cfg(test)]
+use kafka_protocol::protocol::{Encodable, HeaderVersion};
 
 use crate::error::{Error, ErrorKind};
 use crate::protocol::primitives::Cursor;
@@ -12,6 +13,10 @@ use crate::protocol::{shape, version};
 
 /// Where in a frame the correlation id stands: after the length, the API key and the version.
 const CORRELATION_AT: usize = 8;
+/// Length, key, version, correlation id, length of the client id, number of tagged fields.
+const HEADER: usize = 15;
+/// Room for what is written by hand in front of the records of a few partitions.
+const BY_HAND: usize = 128;
 
 /// A request as bytes, built for the version that the connection negotiated.
 #[derive(Debug)]
@@ -61,23 +66,29 @@ pub(crate) fn encode<R: Request>(request: &R, version: i16, client_id: &str) -> 
         .in_api(R::NAME)
         .caused_by(cause)
     };
-    let mut head = head::<R>(version, client_id);
-    head.reserve(request.compute_size(version).map_err(|error| unfit(error.to_string()))?);
+    let size = request.compute_size(version).map_err(|error| unfit(error.to_string()))?;
+    let mut head = begin::<R>(version, client_id, size);
     request.encode(&mut head, version).map_err(|error| unfit(error.to_string()))?;
     Ok(Encoded { api_key: R::KEY, version, head, tail: Vec::new(), answered: true })
 }
 
 /// Room for the length, and the request header: the beginning of a body written by hand follows.
 pub(crate) fn head<R: Request>(version: i16, client_id: &str) -> BytesMut {
-    let mut head = BytesMut::with_capacity(64 + client_id.len());
-    head.extend_from_slice(&[0; 4]);
-    let header = RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_client_id(Some(StrBytes::from_string(client_id.to_owned())));
-    // It fails for a client id above 32 KiB only, and the configuration refuses that.
-    let encoded = header.encode(&mut head, R::header_version(version));
-    debug_assert!(encoded.is_ok(), "{encoded:?}");
+    begin::<R>(version, client_id, BY_HAND)
+}
+
+fn begin<R: Request>(version: i16, client_id: &str, room: usize) -> BytesMut {
+    let mut head = BytesMut::with_capacity(HEADER + client_id.len() + room);
+    head.put_i32(0); // length
+    head.put_i16(R::KEY);
+    head.put_i16(version);
+    head.put_i32(0); // correlation id
+    // The configuration sees to it that the client id is short.
+    head.put_i16(client_id.len() as i16);
+    head.put_slice(client_id.as_bytes());
+    if R::header_version(version) >= 2 {
+        head.put_u8(0); // no tagged fields
+    }
     head
 }
 
@@ -131,11 +142,7 @@ pub(crate) fn decode<R: Request>(answer: &Answer) -> Result<R::Response, Error> 
 
 /// A response as the frame that a node would send it in.
 #[cfg(test)]
-pub(crate) fn respond<R: Encodable + kafka_protocol::protocol::HeaderVersion>(
-    correlation: i32,
-    version: i16,
-    response: &R,
-) -> Bytes {
+pub(crate) fn respond<R: Encodable + HeaderVersion>(correlation: i32, version: i16, response: &R) -> Bytes {
     let mut frame = BytesMut::from(&[0; 4][..]);
     let header = kafka_protocol::messages::ResponseHeader::default().with_correlation_id(correlation);
     header.encode(&mut frame, R::header_version(version)).unwrap();
@@ -143,4 +150,56 @@ pub(crate) fn respond<R: Encodable + kafka_protocol::protocol::HeaderVersion>(
     let len = frame.len() as i32 - 4;
     frame[..4].copy_from_slice(&len.to_be_bytes());
     frame.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest, MetadataResponse, RequestHeader};
+
+    #[test]
+    fn a_header_written_by_hand_is_the_codecs_own() {
+        for version in 0..=MetadataRequest::RANGE.1 {
+            let mut encoded = encode(&MetadataRequest::default(), version, "client").unwrap();
+            let len = encoded.address_to(77).unwrap();
+            assert_eq!(len, encoded.head.len());
+            let mut frame = encoded.head.freeze();
+            assert_eq!(frame.split_to(4)[..], (len as i32 - 4).to_be_bytes());
+            let header = RequestHeader::decode(&mut frame, MetadataRequest::header_version(version)).unwrap();
+            assert_eq!((header.request_api_key, header.request_api_version), (3, version));
+            assert_eq!((header.correlation_id, header.client_id.as_deref()), (77, Some("client")));
+            assert_eq!(MetadataRequest::decode(&mut frame, version).unwrap(), MetadataRequest::default());
+        }
+    }
+
+    #[test]
+    fn a_request_that_the_version_cannot_express_is_refused() {
+        let request = ApiVersionsRequest::default();
+        assert_eq!(encode(&request, 99, "").unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn bytes_after_a_response_are_an_error() {
+        let frame = respond(1, 12, &MetadataResponse::default()).slice(4..);
+        let body = body(frame, 3, 12).unwrap();
+        let answer = |body| Answer { version: 12, body, address: "node:1".into() };
+        assert!(decode::<MetadataRequest>(&answer(body.clone())).is_ok());
+        let longer = Bytes::from([&body[..], &[0]].concat());
+        let error = decode::<MetadataRequest>(&answer(longer)).unwrap_err();
+        assert!(error.to_string().contains("node:1") && error.api() == Some("Metadata"), "{error}");
+    }
+
+    #[test]
+    fn a_response_header_is_read_by_the_api_it_belongs_to() {
+        let frame = Bytes::from_static(&[0, 0, 0, 1, 1, 9, 2, 7, 7, 5]);
+        assert_eq!(correlation(&frame), Some(1));
+        assert_eq!(body(frame.clone(), 3, 12).unwrap()[..], [5], "tagged fields are skipped");
+        assert_eq!(body(frame.clone(), 3, 8).unwrap()[..], frame[4..]);
+        assert_eq!(
+            body(frame.clone(), 18, 4).unwrap()[..],
+            frame[4..],
+            "ApiVersions has the old header always"
+        );
+        assert!(body(frame.slice(..7), 3, 12).is_err() && body(frame.slice(..3), 3, 1).is_err());
+    }
 }

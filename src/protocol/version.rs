@@ -75,19 +75,10 @@ impl ApiVersions {
         self.ranges.get(at).map(|range| (range.1, range.2))
     }
 
-    /// Whether the node names the API at all.
-    pub(crate) fn supports(&self, key: i16) -> bool {
-        self.range(key).is_some()
-    }
-
     /// The level in force of a finalized feature, such as `group.version`.
+    #[allow(dead_code)] // what the newer group protocol will ask
     pub(crate) fn feature(&self, name: &str) -> Option<i16> {
         self.features.iter().find(|feature| &*feature.0 == name).map(|feature| feature.1)
-    }
-
-    /// The node that offered it.
-    pub(crate) fn address(&self) -> Option<&Arc<str>> {
-        self.address.as_ref()
     }
 }
 

@@ -70,10 +70,6 @@ impl<T> InFlight<T> {
         self.waiting.is_empty()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
     /// All that wait, oldest first, each with whether it has expired: the connection is lost to them.
     pub(crate) fn abandon(&mut self, now: Instant) -> impl Iterator<Item = (bool, T)> + '_ {
         self.waiting.drain(..).map(move |entry| (entry.deadline <= now, entry.request))

@@ -24,9 +24,9 @@ use kafka_protocol::protocol::StrBytes;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 
-pub(crate) use cluster::{Cluster, Node, Partition, Topic};
+pub(crate) use cluster::{Cluster, Node, Topic};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::protocol::error_code::ErrorCode;
 use crate::state::backoff::Backoff;
 
@@ -399,6 +399,7 @@ impl Metadata {
         self.favourite = Some(node);
     }
 
+    #[cfg(test)]
     pub(crate) fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
