@@ -19,6 +19,8 @@ mod topic_partition;
 
 #[cfg(feature = "broker")]
 pub mod broker;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 
 pub use admin::{
     Admin, ClusterDescription, NewTopic, NodeDescription, PartitionDescription, TopicConfig, TopicDescription,

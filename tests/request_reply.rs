@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use milena::broker::Broker;
 use milena::{
-    Client, Dialect, ErrorKind, ErrorReply, Record, Refusal, Reply, Request, Requester, Responder, Status,
+    Client, Connector, Dialect, ErrorKind, ErrorReply, Record, Refusal, Reply, Request, Requester, Responder,
+    Status,
 };
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -25,6 +26,21 @@ impl Stage {
         broker.create_topic("sum", 4).unwrap();
         broker.create_topic(REPLIES, 3).unwrap();
         let client = Client::connect(&broker.address()).await.unwrap();
+        Self { broker, client }
+    }
+
+    /// Without sockets.
+    async fn in_memory(nodes: i32) -> Self {
+        let broker = Broker::builder().nodes(nodes).in_memory().start().await.unwrap();
+        broker.create_topic("sum", 4).unwrap();
+        broker.create_topic(REPLIES, 3).unwrap();
+        let network = broker.network();
+        let connector = Connector::new(move |host: String, port| {
+            let connected = network.connect(&host, port);
+            async { connected }
+        });
+        let client = Client::builder().bootstrap(&broker.address()).unwrap().connector(connector);
+        let client = client.build().await.unwrap();
         Self { broker, client }
     }
 
@@ -66,7 +82,15 @@ async fn a_call_gets_its_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_calls_of_many_callers_each_get_their_own_answer() {
-    let stage = Stage::new(3).await;
+    many_calls(Stage::new(3).await).await;
+}
+
+#[tokio::test]
+async fn many_calls_without_sockets_on_one_thread() {
+    many_calls(Stage::in_memory(3).await).await;
+}
+
+async fn many_calls(stage: Stage) {
     let responders: Vec<_> = {
         let share = |index| stage.client.responder("adders").share(index, 2).on_request("sum", add).start();
         vec![share(0).await.unwrap(), share(1).await.unwrap()]

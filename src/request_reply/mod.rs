@@ -22,12 +22,41 @@ pub use responder::{Responder, ResponderBuilder};
 use crate::client::Client;
 
 impl Client {
-    /// Options of a requester, which asks and gets replies.
+    /// Options of a requester, which asks and gets replies; [`Requester::request`] shows one at work.
     pub fn requester(&self) -> RequesterBuilder {
         RequesterBuilder::new(self.clone())
     }
 
-    /// Options of a responder, which answers requests. The name of the group is for logs until groups share request topics.
+    /// Options of a responder, which answers requests. The name of its group appears in logs; responders of one name do
+    /// not yet share topics by themselves, see [`ResponderBuilder::share`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> milena::Result<()> {
+    /// # let broker = milena::broker::Broker::start().await?;
+    /// # broker.create_topic("double", 1)?;
+    /// # broker.create_topic("audit", 1)?;
+    /// # let client = milena::Client::connect(&broker.address()).await?;
+    /// use milena::{Event, Refusal, Request};
+    ///
+    /// let responder = client
+    ///     .responder("doublers")
+    ///     .on_request("double", async |request: Request| -> Result<String, Refusal> {
+    ///         let number: i64 = std::str::from_utf8(request.value())?.parse()?;
+    ///         Ok((2 * number).to_string())
+    ///     })
+    ///     .on_event("audit", async |event: Event| println!("{:?}", event.value()))
+    ///     .concurrency(64)
+    ///     .start()
+    ///     .await?;
+    ///
+    /// let requester = client.requester().build().await?;
+    /// assert_eq!(requester.request("double", "21").await?.value(), b"42");
+    /// let error = requester.request("double", "x").await.unwrap_err();
+    /// assert_eq!(error.kind(), milena::ErrorKind::Reply);
+    /// responder.close().await;
+    /// # Ok(()) }
+    /// ```
     pub fn responder(&self, group: impl Into<String>) -> ResponderBuilder {
         ResponderBuilder::new(self.clone(), group.into())
     }

@@ -89,12 +89,21 @@ impl Requester {
 
     /// A call: the request is sent and its reply awaited when the call is.
     ///
-    /// ```no_run
-    /// # async fn example(requester: milena::Requester) -> milena::Result<()> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> milena::Result<()> {
+    /// # let broker = milena::broker::Broker::start().await?;
+    /// # broker.create_topic("upper", 1)?;
+    /// # let client = milena::Client::connect(&broker.address()).await?;
+    /// # let responder = client.responder("upper").on_request("upper", async |request: milena::Request| {
+    /// #     String::from_utf8_lossy(request.value()).to_uppercase()
+    /// # });
+    /// # let responder = responder.start().await?;
     /// use std::time::Duration;
     ///
-    /// let reply = requester.request("sum", "[1,2,3]").key("42").timeout(Duration::from_secs(5)).await?;
-    /// println!("{}", reply.text());
+    /// let requester = client.requester().build().await?;
+    /// let reply = requester.request("upper", "abc").key("42").timeout(Duration::from_secs(5)).await?;
+    /// assert_eq!(reply.value(), b"ABC");
     /// # Ok(()) }
     /// ```
     pub fn request<'a, V: AsRef<[u8]> + ?Sized>(&'a self, topic: &'a str, value: &'a V) -> Call<'a> {
