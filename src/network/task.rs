@@ -37,7 +37,7 @@ impl TaskSet {
     }
 
     /// Work that computes, on a thread that may be kept busy. It is not aborted with the set, so it must be short.
-    pub(crate) fn spawn_blocking<T: Send + 'static>(
+    pub(crate) fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> JoinHandle<T> {

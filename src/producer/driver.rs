@@ -201,7 +201,7 @@ impl Driver {
             Event::Seal { key, number, builder } => {
                 let (codec, level) = (self.shared.options.compression, self.shared.options.level);
                 let (sealed, wake) = (self.sealed.clone(), self.shared.wake.clone());
-                self.shared.core.tasks().spawn_blocking(move || {
+                self.shared.core.tasks().compute(move || {
                     let bytes = builder.seal(codec, level, crate::record::batch::Stamp::NONE);
                     lock(&sealed).push((key, number, bytes));
                     wake.notify_one();
