@@ -21,6 +21,9 @@ mod topic_partition;
 pub mod broker;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+#[doc(hidden)]
+#[cfg(feature = "__internals")]
+pub mod internals;
 
 pub use admin::{
     Admin, ClusterDescription, NewTopic, NodeDescription, PartitionDescription, TopicConfig, TopicDescription,

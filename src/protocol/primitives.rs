@@ -71,18 +71,23 @@ impl<'a> Cursor<'a> {
     }
 
     /// An unsigned varint of at most 32 bits.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn uvarint(&mut self) -> Result<u32, Malformed> {
-        // Lengths and deltas of small records fit one byte; this path decides how fast batches are read.
-        if let Some((&byte, rest)) = self.rest.split_first()
-            && byte < 0x80
-        {
-            self.rest = rest;
-            return Ok(u32::from(byte));
+        // Lengths and deltas of usual records fit one byte or two; this path decides how fast batches are read.
+        match *self.rest {
+            [a, ref rest @ ..] if a < 0x80 => {
+                self.rest = rest;
+                Ok(u32::from(a))
+            }
+            [a, b, ref rest @ ..] if b < 0x80 => {
+                self.rest = rest;
+                Ok(u32::from(a & 0x7f) | u32::from(b) << 7)
+            }
+            _ => self.uvarint_slow(),
         }
-        self.uvarint_slow()
     }
 
+    #[cold]
     fn uvarint_slow(&mut self) -> Result<u32, Malformed> {
         let mut value = 0u32;
         for (at, &byte) in self.rest.iter().take(5).enumerate() {
@@ -99,15 +104,31 @@ impl<'a> Cursor<'a> {
     }
 
     /// A zigzag varint (`VARINT`).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn varint(&mut self) -> Result<i32, Malformed> {
         let raw = self.uvarint()?;
         Ok((raw >> 1) as i32 ^ -((raw & 1) as i32))
     }
 
     /// A zigzag varint of 64 bits (`VARLONG`).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn varlong(&mut self) -> Result<i64, Malformed> {
+        let raw = match *self.rest {
+            [a, ref rest @ ..] if a < 0x80 => {
+                self.rest = rest;
+                u64::from(a)
+            }
+            [a, b, ref rest @ ..] if b < 0x80 => {
+                self.rest = rest;
+                u64::from(a & 0x7f) | u64::from(b) << 7
+            }
+            _ => self.uvarlong_slow()?,
+        };
+        Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
+    }
+
+    #[cold]
+    fn uvarlong_slow(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         for (at, &byte) in self.rest.iter().take(10).enumerate() {
             if at == 9 && byte > 0x01 {
@@ -116,14 +137,14 @@ impl<'a> Cursor<'a> {
             value |= u64::from(byte & 0x7f) << (7 * at);
             if byte < 0x80 {
                 self.rest = &self.rest[at + 1..];
-                return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+                return Ok(value);
             }
         }
         Err(self.malformed("varlong cut off"))
     }
 
     /// A nullable field with a zigzag length, as record keys and values are.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn varint_bytes(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
         match self.varint()? {
             -1 => Ok(None),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use super::batch::{self, BatchHeader, HEADER_LEN, RawBatch, Stamp};
 use super::reader::{ControlRecord, DecodedBatch};
 use super::{BatchError, Compression, Record, compression};
-use crate::protocol::primitives::{put_varint, put_varlong, varint_len, varlong_len};
+use crate::protocol::primitives::{put_varint, put_varlong, varint_len, varlong_len, zigzag_long};
 
 /// A batch that is being filled: one buffer, in which 61 bytes are left free for the header.
 ///
@@ -52,50 +52,36 @@ impl BatchBuilder {
     /// Exactly the bytes the batch will have when this record is appended.
     #[inline]
     pub(crate) fn size_with(&self, timestamp: i64, record: &Record<'_>) -> usize {
-        let length = self.record_length(timestamp, record);
+        let length = encoded_length(self.timestamp_delta(timestamp), self.count, record);
         self.bytes.len() + varint_len(length as i32) + length
     }
 
     /// Appends a record and returns its place, 0 being the first.
     #[inline]
     pub(crate) fn append(&mut self, timestamp: i64, record: &Record<'_>) -> i32 {
-        let length = self.record_length(timestamp, record);
-        self.put(timestamp, record, length)
+        self.try_append(usize::MAX, timestamp, record).unwrap_or(-1)
     }
 
     /// Appends a record if the batch is then within `limit` bytes, and returns its place. The first record always fits.
     #[inline]
     pub(crate) fn try_append(&mut self, limit: usize, timestamp: i64, record: &Record<'_>) -> Option<i32> {
-        let length = self.record_length(timestamp, record);
-        if self.bytes.len() + varint_len(length as i32) + length > limit && self.count > 0 {
+        if self.count == 0 {
+            self.base_timestamp = timestamp;
+            self.max_timestamp = timestamp;
+        }
+        let (place, delta) = (self.count, timestamp.wrapping_sub(self.base_timestamp));
+        let limit = if place == 0 { usize::MAX } else { limit };
+        if !encode(&mut self.bytes, limit, delta, place, record) {
             return None;
         }
-        Some(self.put(timestamp, record, length))
-    }
-
-    /// Bytes of the encoded record behind its length field.
-    #[inline]
-    fn record_length(&self, timestamp: i64, record: &Record<'_>) -> usize {
-        encoded_length(self.timestamp_delta(timestamp), self.count, record)
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.count = place + 1;
+        Some(place)
     }
 
     #[inline]
     fn timestamp_delta(&self, timestamp: i64) -> i64 {
         if self.count == 0 { 0 } else { timestamp.wrapping_sub(self.base_timestamp) }
-    }
-
-    #[inline]
-    fn put(&mut self, timestamp: i64, record: &Record<'_>, length: usize) -> i32 {
-        let delta = self.timestamp_delta(timestamp);
-        let place = self.count;
-        if place == 0 {
-            self.base_timestamp = timestamp;
-            self.max_timestamp = timestamp;
-        }
-        self.max_timestamp = self.max_timestamp.max(timestamp);
-        self.count += 1;
-        encode(&mut self.bytes, length, delta, place, record);
-        place
     }
 
     /// Makes the batch final: compresses the body, writes the header, and computes the checksum.
@@ -150,32 +136,73 @@ impl BatchBuilder {
 }
 
 /// Bytes of an encoded record behind its length field.
-#[inline]
-pub(super) fn encoded_length(timestamp_delta: i64, offset_delta: i32, record: &Record<'_>) -> usize {
+fn encoded_length(timestamp_delta: i64, offset_delta: i32, record: &Record<'_>) -> usize {
     let field = |field: Option<&[u8]>| field.map_or(1, |bytes| varint_len(bytes.len() as i32) + bytes.len());
-    let mut headers = 1;
-    if !record.headers.is_empty() {
-        headers = varint_len(record.headers.len() as i32);
-        for (key, value) in &record.headers {
-            headers += field(Some(key)) + field(*value);
-        }
-    }
+    let headers = record.headers.iter().map(|(key, value)| field(Some(key)) + field(*value)).sum::<usize>();
     1 + varlong_len(timestamp_delta)
         + varint_len(offset_delta)
         + field(record.key)
         + field(record.value)
+        + varint_len(record.headers.len() as i32)
         + headers
 }
 
-/// Appends an encoded record; `length` is its [`encoded_length`].
-#[inline]
+/// Appends an encoded record, unless `out` would then have more than `limit` bytes.
+#[inline(always)]
 pub(super) fn encode(
     out: &mut Vec<u8>,
-    length: usize,
+    limit: usize,
     timestamp_delta: i64,
     offset_delta: i32,
     record: &Record<'_>,
-) {
+) -> bool {
+    let (key, value) = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
+    let timestamp = zigzag_long(timestamp_delta);
+    // Below these, no number here takes more than two bytes.
+    let small = key.len() + value.len() < 8000 && (timestamp | (offset_delta as u64) << 1) < Packed::LIMIT;
+    if !small || !record.headers.is_empty() {
+        return encode_any(out, limit, timestamp_delta, offset_delta, record);
+    }
+    // The usual record: all its numbers in registers, each group of them written at once.
+    let (time, place) = (Packed::of(timestamp as u32), Packed::of((offset_delta as u32) << 1));
+    // Null is a length of -1.
+    let before_key = Packed::of(if record.key.is_some() { (key.len() as u32) << 1 } else { 1 });
+    let before_value = Packed::of(if record.value.is_some() { (value.len() as u32) << 1 } else { 1 });
+    // Attributes, of which none are defined, and the count of headers are a zero byte each.
+    let fixed = 2 + time.bytes + place.bytes + before_key.bytes + before_value.bytes;
+    let length = fixed as usize + key.len() + value.len();
+    let head = Packed::of((length as u32) << 1).join(Packed::of(0)).join(time).join(place);
+    if out.len() + length + 2 > limit && out.len() + varint_len(length as i32) + length > limit {
+        return false;
+    }
+    // One growth at most.
+    out.reserve(length + 16);
+    head.write(out);
+    if key.is_empty() {
+        before_key.join(before_value).write(out);
+    } else {
+        before_key.write(out);
+        out.extend_from_slice(key);
+        before_value.write(out);
+    }
+    out.extend_from_slice(value);
+    out.push(0);
+    true
+}
+
+/// The same for large numbers and for headers.
+#[inline(never)]
+fn encode_any(
+    out: &mut Vec<u8>,
+    limit: usize,
+    timestamp_delta: i64,
+    offset_delta: i32,
+    record: &Record<'_>,
+) -> bool {
+    let length = encoded_length(timestamp_delta, offset_delta, record);
+    if out.len() + varint_len(length as i32) + length > limit {
+        return false;
+    }
     out.reserve(length + 5);
     put_varint(out, length as i32);
     out.push(0);
@@ -187,6 +214,41 @@ pub(super) fn encode(
     for (key, value) in &record.headers {
         put_field(out, Some(key));
         put_field(out, *value);
+    }
+    true
+}
+
+/// Varints of one or two bytes side by side, gathered without a branch.
+#[derive(Clone, Copy)]
+struct Packed {
+    bits: u64,
+    bytes: u32,
+}
+
+impl Packed {
+    /// What a varint of two bytes holds.
+    const LIMIT: u64 = 1 << 14;
+
+    #[inline(always)]
+    fn of(value: u32) -> Self {
+        debug_assert!(u64::from(value) < Self::LIMIT);
+        let second = value > 0x7f;
+        // The upper bits move by one, and the lower byte says that they follow.
+        let moved = if second { (value & !0x7f) + 0x80 } else { 0 };
+        Self { bits: u64::from(value + moved), bytes: 1 + u32::from(second) }
+    }
+
+    /// This and then the other; together at most eight bytes.
+    #[inline(always)]
+    fn join(self, other: Self) -> Self {
+        Self { bits: self.bits | other.bits << (8 * self.bytes), bytes: self.bytes + other.bytes }
+    }
+
+    #[inline(always)]
+    fn write(self, out: &mut Vec<u8>) {
+        let end = out.len() + self.bytes as usize;
+        out.extend_from_slice(&self.bits.to_le_bytes());
+        out.truncate(end);
     }
 }
 

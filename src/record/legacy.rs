@@ -76,8 +76,7 @@ impl<'a> Message<'a> {
         record.key = self.key;
         record.value = self.value;
         let timestamp_delta = self.timestamp.wrapping_sub(base.base_timestamp);
-        let length = builder::encoded_length(timestamp_delta, offset_delta, &record);
-        builder::encode(out, length, timestamp_delta, offset_delta, &record);
+        builder::encode(out, usize::MAX, timestamp_delta, offset_delta, &record);
     }
 }
 

@@ -11,6 +11,7 @@
 pub(crate) mod batch;
 pub(crate) mod builder;
 pub(crate) mod compression;
+mod content;
 mod error;
 mod headers;
 mod legacy;

@@ -1,7 +1,7 @@
 //! A record that was read and is kept.
 use bytes::Bytes;
 
-use super::reader::parse_content;
+use super::content::Content;
 use super::{Headers, Record};
 
 /// A record that was read and is kept: 48 bytes and one reference count on the bytes of its batch.
@@ -24,8 +24,8 @@ impl OwnedRecord {
     }
 
     #[inline]
-    fn parts(&self) -> (Option<&[u8]>, Option<&[u8]>, Headers<'_>) {
-        parse_content(&self.content).unwrap_or_else(|_| (None, None, Headers::none()))
+    fn content(&self) -> Content<'_> {
+        Content(&self.content)
     }
 
     /// Its offset in the partition.
@@ -41,19 +41,19 @@ impl OwnedRecord {
     /// The key; `None` is null.
     #[inline]
     pub fn key(&self) -> Option<&[u8]> {
-        self.parts().0
+        self.content().key()
     }
 
     /// The value; `None` is null, a tombstone.
     #[inline]
     pub fn value(&self) -> Option<&[u8]> {
-        self.parts().1
+        self.content().value()
     }
 
     /// The headers.
     #[inline]
     pub fn headers(&self) -> Headers<'_> {
-        self.parts().2
+        self.content().headers()
     }
 
     /// The key as bytes of its own, which share the batch's memory.
@@ -68,24 +68,12 @@ impl OwnedRecord {
 
     /// The same content as a record to be sent, with its timestamp, without partition.
     pub fn to_record(&self) -> Record<'_> {
-        let (key, value, headers) = self.parts();
-        let mut record = Record::tombstone().headers(headers);
-        record.key = key;
-        record.value = value;
-        record.timestamp = (self.timestamp >= 0).then_some(self.timestamp);
-        record
+        self.content().to_record(self.timestamp)
     }
 }
 
 impl std::fmt::Debug for OwnedRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (key, value, headers) = self.parts();
-        f.debug_struct("OwnedRecord")
-            .field("offset", &self.offset)
-            .field("timestamp", &self.timestamp)
-            .field("key", &key)
-            .field("value", &value)
-            .field("headers", &headers)
-            .finish()
+        self.content().debug("OwnedRecord", self.offset, self.timestamp, f)
     }
 }

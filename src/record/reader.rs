@@ -2,6 +2,7 @@
 use bytes::Bytes;
 
 use super::batch::{BatchHeader, HEADER_LEN, RawBatch};
+use super::content::Content;
 use super::{BatchError, Compression, Headers, OwnedRecord, Record, TimestampType, compression, legacy};
 use crate::protocol::primitives::{Cursor, Malformed};
 
@@ -60,13 +61,15 @@ impl DecodedBatch {
         let mut rest = &self.body[..];
         let mut next = 0;
         for at in 0..self.count() {
-            let record = Raw::parse(&mut rest).map_err(|cause| BatchError::Record { at, cause })?;
-            if record.offset_delta < next || record.offset_delta > self.header.last_offset_delta {
+            let offset_delta = match skip(&mut rest) {
+                Some(delta) => delta,
+                None => Raw::parse(&mut rest).map_err(|cause| BatchError::Record { at, cause })?.offset_delta,
+            };
+            if offset_delta < next || offset_delta > self.header.last_offset_delta {
                 let cause = Malformed { what: "offsets not rising within the batch", left: rest.len() };
                 return Err(BatchError::Record { at, cause });
             }
-            next = record.offset_delta.saturating_add(1);
-            record.headers.validate().map_err(|cause| BatchError::Record { at, cause })?;
+            next = offset_delta.saturating_add(1);
         }
         if rest.is_empty() {
             Ok(())
@@ -120,8 +123,8 @@ impl DecodedBatch {
         &self,
         place: &std::ops::Range<u32>,
     ) -> (Option<&[u8]>, Option<&[u8]>, Headers<'_>) {
-        let content = self.body.get(place.start as usize..place.end as usize).unwrap_or_default();
-        parse_content(content).unwrap_or_else(|_| (None, None, Headers::none()))
+        let content = Content(self.body.get(place.start as usize..place.end as usize).unwrap_or_default());
+        (content.key(), content.value(), content.headers())
     }
 
     /// All bytes, inflated.
@@ -144,19 +147,15 @@ impl DecodedBatch {
 
 /// One record as it stands in the body.
 struct Raw<'a> {
-    /// Everything behind the offset: key, value, headers.
-    content: &'a [u8],
     timestamp_delta: i64,
     offset_delta: i32,
-    key: Option<&'a [u8]>,
-    value: Option<&'a [u8]>,
-    headers: Headers<'a>,
+    content: Content<'a>,
 }
 
 impl<'a> Raw<'a> {
-    /// Takes one record off the front. The headers are not looked into.
+    /// Takes one record off the front without looking into its content.
     #[inline(always)]
-    fn parse(body: &mut &'a [u8]) -> Result<Self, Malformed> {
+    fn take(body: &mut &'a [u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(body);
         let length =
             usize::try_from(cursor.varint()?).map_err(|_| cursor.malformed("negative length of a record"))?;
@@ -166,21 +165,58 @@ impl<'a> Raw<'a> {
         let _attributes = cursor.u8()?;
         let timestamp_delta = cursor.varlong()?;
         let offset_delta = cursor.varint()?;
-        let content = cursor.rest();
-        let (key, value, headers) = parse_content(content)?;
-        Ok(Self { content, timestamp_delta, offset_delta, key, value, headers })
+        Ok(Self { timestamp_delta, offset_delta, content: Content(cursor.rest()) })
+    }
+
+    /// Takes one record off the front and validates all of it.
+    #[inline(never)]
+    fn parse(body: &mut &'a [u8]) -> Result<Self, Malformed> {
+        let record = Self::take(body)?;
+        record.content.validate()?;
+        Ok(record)
     }
 }
 
-/// Key, value and headers: what a record carries, whatever its place and time.
+/// Takes a usual record off the front and returns its offset delta: no headers, no varint above two bytes.
+///
+/// `None`, with nothing taken, is no verdict: [`Raw::parse`] then decides. Batches are read twice, for validation and by the
+/// application; this is why the first time costs little.
 #[inline(always)]
-pub(super) fn parse_content(
-    content: &[u8],
-) -> Result<(Option<&[u8]>, Option<&[u8]>, Headers<'_>), Malformed> {
-    let mut cursor = Cursor::new(content);
-    let key = cursor.varint_bytes()?;
-    let value = cursor.varint_bytes()?;
-    Ok((key, value, Headers::parse(cursor.rest())?))
+fn skip(body: &mut &[u8]) -> Option<i32> {
+    let bytes = *body;
+    let mut at = 0;
+    let length = varint_at(bytes, &mut at)? as usize;
+    let (record, rest) = bytes.get(at..)?.split_at_checked(length >> 1)?;
+    let mut negative = length & 1;
+    // Attributes.
+    at = 1;
+    varint_at(record, &mut at)?;
+    let offset = varint_at(record, &mut at)? as usize;
+    negative |= offset & 1;
+    for _field in ["key", "value"] {
+        let length = varint_at(record, &mut at)? as usize;
+        // 1 is null, of no bytes.
+        negative |= length & 1 & usize::from(length != 1);
+        at += length >> 1;
+    }
+    if negative != 0 || record.len() != at + 1 || record[at] != 0 {
+        return None;
+    }
+    *body = rest;
+    Some((offset >> 1) as i32)
+}
+
+/// An unsigned varint of one or two bytes.
+#[inline(always)]
+fn varint_at(bytes: &[u8], at: &mut usize) -> Option<u32> {
+    let low = u32::from(*bytes.get(*at)?);
+    if low < 0x80 {
+        *at += 1;
+        return Some(low);
+    }
+    let high = u32::from(*bytes.get(*at + 1)?);
+    *at += 2;
+    (high < 0x80).then_some(low & 0x7f | high << 7)
 }
 
 /// The records of a batch, in order.
@@ -205,11 +241,11 @@ impl Records<'_> {
 impl<'a> Iterator for Records<'a> {
     type Item = RecordView<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<RecordView<'a>> {
         self.left = self.left.checked_sub(1)?;
         // Validated when the batch was decoded.
-        let record = Raw::parse(&mut self.rest).ok()?;
+        let record = Raw::take(&mut self.rest).ok()?;
         Some(RecordView {
             body: self.body,
             content: record.content,
@@ -218,9 +254,6 @@ impl<'a> Iterator for Records<'a> {
                 Ok(base) => base.wrapping_add(record.timestamp_delta),
                 Err(all) => all,
             },
-            key: record.key,
-            value: record.value,
-            headers: record.headers,
         })
     }
 
@@ -232,15 +265,13 @@ impl<'a> Iterator for Records<'a> {
 impl ExactSizeIterator for Records<'_> {}
 
 /// A record that was read, borrowed from its batch.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RecordView<'a> {
     body: &'a Bytes,
-    content: &'a [u8],
+    /// Looked into on demand.
+    content: Content<'a>,
     offset: i64,
     timestamp: i64,
-    key: Option<&'a [u8]>,
-    value: Option<&'a [u8]>,
-    headers: Headers<'a>,
 }
 
 impl<'a> RecordView<'a> {
@@ -259,41 +290,42 @@ impl<'a> RecordView<'a> {
     /// The key; `None` is null.
     #[inline]
     pub fn key(&self) -> Option<&'a [u8]> {
-        self.key
+        self.content.key()
     }
 
     /// The value; `None` is null, a tombstone.
     #[inline]
     pub fn value(&self) -> Option<&'a [u8]> {
-        self.value
+        self.content.value()
     }
 
     /// The headers.
     #[inline]
     pub fn headers(&self) -> Headers<'a> {
-        self.headers.clone()
+        self.content.headers()
     }
 
     /// Where its content stands in the body of its batch, which is below 4 GiB.
     #[inline]
     pub(crate) fn place(&self) -> std::ops::Range<u32> {
-        let start = (self.content.as_ptr() as usize - self.body.as_ptr() as usize) as u32;
-        start..start + self.content.len() as u32
+        let start = (self.content.0.as_ptr() as usize - self.body.as_ptr() as usize) as u32;
+        start..start + self.content.0.len() as u32
     }
 
     /// Keeps the record: one reference count on the batch's bytes, which stay in memory as long as the record does.
     #[inline]
     pub fn to_owned(&self) -> OwnedRecord {
-        OwnedRecord::new(self.body.slice_ref(self.content), self.offset, self.timestamp)
+        OwnedRecord::new(self.body.slice_ref(self.content.0), self.offset, self.timestamp)
     }
 
     /// The same content as a record to be sent, with its timestamp, without partition.
     pub fn to_record(&self) -> Record<'a> {
-        let mut record = Record::tombstone();
-        record.key = self.key;
-        record.value = self.value;
-        record.timestamp = (self.timestamp >= 0).then_some(self.timestamp);
-        record.headers = self.headers().collect();
-        record
+        self.content.to_record(self.timestamp)
+    }
+}
+
+impl std::fmt::Debug for RecordView<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.content.debug("RecordView", self.offset, self.timestamp, f)
     }
 }

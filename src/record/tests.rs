@@ -224,3 +224,51 @@ fn a_batch_that_inflates_beyond_the_limit_is_refused() {
     let raw = RawBatch::single(&builder.seal(Compression::Gzip, None, STAMP).unwrap()).unwrap();
     assert!(matches!(DecodedBatch::decode(&raw, 4000), Err(super::BatchError::TooLarge { limit: 4000 })));
 }
+
+#[test]
+fn numbers_around_every_varint_boundary_come_back() {
+    let sizes = [
+        0,
+        1,
+        50,
+        63,
+        64,
+        127,
+        128,
+        3_990,
+        7_980,
+        7_999,
+        8_000,
+        8_191,
+        8_192,
+        16_384,
+        1 << 20,
+        (1 << 20) + 1,
+    ];
+    let times = [0, 63, 64, -64, -65, 8_191, 8_192, -8_192, -8_193, 1 << 40, i64::MIN >> 1];
+    let bytes = vec![b'x'; 1 << 21];
+    let mut builder = BatchBuilder::new(0);
+    let mut expected = Vec::new();
+    // Enough small records in front that offsets need one, two and three bytes.
+    for at in 0..8_200usize {
+        expected.push((at % 70, at % 3, T0 + (at as i64 % 5)));
+    }
+    for value in sizes {
+        expected.extend(sizes.map(|key| (value, key.min(9_000), T0)));
+        expected.extend(times.map(|time| (value.min(70), 0, T0 + time)));
+    }
+    for (at, (value, key, time)) in expected.iter().enumerate() {
+        let record = Record::value(&bytes[..*value]).key(&bytes[..*key]);
+        let size = builder.size_with(*time, &record);
+        assert!(at == 0 || builder.try_append(size - 1, *time, &record).is_none());
+        assert_eq!(builder.try_append(size, *time, &record), Some(at as i32));
+        assert_eq!(builder.len(), size);
+    }
+    let sealed = builder.seal(Compression::None, None, STAMP).unwrap();
+    let batch = DecodedBatch::decode(&RawBatch::single(&sealed).unwrap(), usize::MAX).unwrap();
+    let read: Vec<_> = batch
+        .records()
+        .map(|view| (view.value().unwrap().len(), view.key().unwrap().len(), view.timestamp()))
+        .collect();
+    assert_eq!(read, expected);
+}
