@@ -25,12 +25,14 @@ fn elsewhere(codec: Compression) -> Elsewhere {
     let (send, receive) = mpsc::channel();
     let (stop, stopped) = mpsc::channel();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let broker = runtime.block_on(async {
             let broker = Broker::start().await.unwrap();
             broker.create_topic("t", 4).unwrap();
             let client = Client::connect(&broker.address()).await.unwrap();
-            let producer = client.producer().compression(codec).linger(Duration::from_secs(1)).build().await.unwrap();
+            let producer =
+                client.producer().compression(codec).linger(Duration::from_secs(1)).build().await.unwrap();
             let value = [b'x'; 100];
             for number in 0..RECORDS {
                 drop(producer.send("t", Record::value(&value).partition((number % 4) as i32)).await.unwrap());
@@ -76,7 +78,8 @@ fn runtime() -> tokio::runtime::Runtime {
 fn a_record_costs_hardly_an_allocation() {
     let broker = elsewhere(Compression::None);
     let borrowed = runtime().block_on(async {
-        let each = |batch: milena::Batch| batch.iter().map(|record| record.value().unwrap().len() as u64).sum();
+        let each =
+            |batch: milena::Batch| batch.iter().map(|record| record.value().unwrap().len() as u64).sum();
         per_record(consumer(&broker).await, each).await
     });
     let owned = runtime().block_on(async {
