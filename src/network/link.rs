@@ -327,6 +327,7 @@ pub(crate) async fn run(link: Arc<Link>) {
                 add(&counters.idle_closed, 1);
                 debug!(target: "milena::connection", node = %link.text, purpose = ?link.purpose, why, "closed");
             }
+            Ended::Lost(error) if error.is_closed() => link.lock().state.closed(),
             Ended::Lost(error) => {
                 add(&counters.lost, 1);
                 link.failed(now());

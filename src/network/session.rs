@@ -115,7 +115,8 @@ impl<'a> Session<'a> {
     }
 
     fn encode(&mut self, now: Instant) {
-        for submission in std::mem::take(&mut self.taken) {
+        let mut taken = std::mem::take(&mut self.taken);
+        for submission in taken.drain(..) {
             if submission.deadline <= now {
                 submission.fail(self.link.timed_out());
                 continue;
@@ -151,6 +152,8 @@ impl<'a> Session<'a> {
             }
             add(&self.link.shared.counters.requests, 1);
         }
+        // Its room is used again.
+        self.taken = taken;
     }
 
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {

@@ -5,6 +5,7 @@
 mod support;
 
 mod calls;
+mod admin;
 mod codecs;
 mod faults;
 mod idle;
