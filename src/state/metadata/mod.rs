@@ -24,6 +24,8 @@ use kafka_protocol::protocol::StrBytes;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 
+#[cfg(test)]
+pub(crate) use cluster::Partition;
 pub(crate) use cluster::{Cluster, Node, Topic};
 
 use crate::error::{Error, ErrorKind};
