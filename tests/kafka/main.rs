@@ -7,6 +7,7 @@ mod support;
 mod calls;
 mod admin;
 mod codecs;
+mod embedded;
 mod faults;
 mod idle;
 mod legacy;

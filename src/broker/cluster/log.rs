@@ -68,9 +68,6 @@ impl Log {
 
     /// Appends one batch, gives it offsets, and returns the first of them.
     pub(crate) fn append(&mut self, batch: &RawBatch, epoch: i32) -> i64 {
-        if self.epochs.last().is_none_or(|(last, _)| *last < epoch) {
-            self.epochs.push((epoch, self.end));
-        }
         let header = BatchHeader { base_offset: self.end, leader_epoch: epoch, ..batch.header };
         let mut bytes = BytesMut::from(&batch.bytes[..]);
         if header.magic == 2 {
@@ -182,6 +179,9 @@ impl Log {
     /// The largest epoch not above `epoch` and where it ends, as Kafka answers OffsetForLeaderEpoch: (-1, -1) for an
     /// epoch that is not known yet.
     pub(crate) fn end_of_epoch(&self, epoch: i32, current: i32) -> (i32, i64) {
+        if epoch < 0 {
+            return (-1, -1);
+        }
         if epoch == current {
             return (epoch, self.end);
         }

@@ -21,13 +21,15 @@ struct Seen {
     first: i32,
     last: i32,
     base_offset: i64,
+    max_timestamp: i64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Append,
-    /// It is in the log already, from this offset on.
-    Duplicate(i64),
+    /// It is in the log already, from this offset on, and with this timestamp, which Kafka then reports as that of
+    /// the append.
+    Duplicate(i64, i64),
 }
 
 impl Producers {
@@ -51,7 +53,7 @@ impl Producers {
             let end = header.last_sequence();
             let same = |seen: &&Seen| seen.first == first && seen.last == end;
             if let Some(seen) = producer.batches.iter().find(same) {
-                return Ok(Verdict::Duplicate(seen.base_offset));
+                return Ok(Verdict::Duplicate(seen.base_offset, seen.max_timestamp));
             }
             last = producer.batches.back().map_or(-1, |seen| seen.last);
         }
@@ -74,7 +76,12 @@ impl Producers {
             if producer.batches.len() == REMEMBERED {
                 producer.batches.pop_front();
             }
-            let seen = Seen { first: header.base_sequence, last: header.last_sequence(), base_offset };
+            let seen = Seen {
+                first: header.base_sequence,
+                last: header.last_sequence(),
+                base_offset,
+                max_timestamp: header.max_timestamp,
+            };
             producer.batches.push_back(seen);
         }
     }

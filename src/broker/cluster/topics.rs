@@ -85,7 +85,9 @@ impl Partition {
     pub(crate) fn new(replicas: Vec<i32>, up: &BTreeSet<i32>) -> Self {
         let in_sync: Vec<i32> = replicas.iter().copied().filter(|id| up.contains(id)).collect();
         let leader = in_sync.first().copied().unwrap_or(-1);
-        Self { leader, leader_epoch: 0, replicas, in_sync, log: Log::default(), waiters: BTreeSet::new() }
+        let mut log = Log::default();
+        log.begin_epoch(0);
+        Self { leader, leader_epoch: 0, replicas, in_sync, log, waiters: BTreeSet::new() }
     }
 
     fn lead(&mut self, leader: i32) {

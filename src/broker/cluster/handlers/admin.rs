@@ -42,13 +42,9 @@ impl Cluster {
         let replicas = self.replication(replication);
         let partitions =
             (0..partitions).map(|index| Partition::new(place(&up, index, replicas), &up)).collect();
-        self.insert_topic(name, partitions, BTreeMap::new());
-        Ok(())
-    }
-
-    fn insert_topic(&mut self, name: &str, partitions: Vec<Partition>, config: BTreeMap<String, String>) {
         let id = new_uuid(&mut self.random);
-        self.topics.insert(Topic { id, name: Arc::from(name), partitions, config });
+        self.topics.insert(Topic { id, name: Arc::from(name), partitions, config: BTreeMap::new() });
+        Ok(())
     }
 
     fn replication(&self, asked: Option<i16>) -> usize {
@@ -88,12 +84,8 @@ fn place(up: &BTreeSet<i32>, index: i32, replicas: usize) -> Vec<i32> {
     up.iter().copied().cycle().skip(skip).take(replicas.min(up.len())).collect()
 }
 
-fn create(
-    cluster: &mut Cluster,
-    call: &Call,
-    topic: &CreatableTopic,
-    validate: bool,
-) -> Result<(), ErrorCode> {
+/// The topic that is asked for, not yet part of the cluster.
+fn planned(cluster: &mut Cluster, call: &Call, topic: &CreatableTopic) -> Result<Topic, ErrorCode> {
     let name = topic.name.as_str();
     if let Some(code) = call.injected(name, None) {
         return Err(code);
@@ -136,10 +128,7 @@ fn create(
         }
         assigned.into_values().map(|replicas| Partition::new(replicas, &up)).collect()
     };
-    if !validate {
-        cluster.insert_topic(name, partitions, config);
-    }
-    Ok(())
+    Ok(Topic { id: new_uuid(&mut cluster.random), name: Arc::from(name), partitions, config })
 }
 
 impl Handle for CreateTopicsRequest {
@@ -150,26 +139,25 @@ impl Handle for CreateTopicsRequest {
     fn handle(self, cluster: &mut Cluster, call: &Call) -> Reply<CreateTopicsResponse> {
         let mut response = CreateTopicsResponse::default().with_throttle_time_ms(call.throttle_ms());
         for topic in self.topics {
-            let created = create(cluster, call, &topic, self.validate_only);
-            let mut result = CreatableTopicResult::default().with_name(topic.name.clone());
-            result.num_partitions = -1;
-            result.replication_factor = -1;
-            match created {
-                Ok(()) => {
-                    if let Some(created) = cluster.topics.get(&topic.name)
-                        && call.version >= 5
-                    {
-                        result.topic_id = if call.version >= 7 { created.id } else { Uuid::nil() };
-                        result.num_partitions = created.partitions.len() as i32;
-                        let replicas = created.partitions.first().map_or(0, |first| first.replicas.len());
+            let planned = planned(cluster, call, &topic);
+            let mut result = CreatableTopicResult::default().with_name(topic.name).with_error_message(None);
+            match planned {
+                Ok(planned) => {
+                    if call.version >= 5 {
+                        result.topic_id = if call.version >= 7 { planned.id } else { Uuid::nil() };
+                        result.num_partitions = planned.partitions.len() as i32;
+                        let replicas = planned.partitions.first().map_or(0, |first| first.replicas.len());
                         result.replication_factor = replicas as i16;
                         let config = |(name, value): (&str, String)| {
                             CreatableTopicConfigs::default()
                                 .with_name(StrBytes::from_string(name.to_owned()))
                                 .with_value(Some(StrBytes::from_string(value)))
-                                .with_config_source(if created.config.contains_key(name) { 1 } else { 5 })
+                                .with_config_source(if planned.config.contains_key(name) { 1 } else { 5 })
                         };
-                        result.configs = Some(configs::of_topic(cluster, created).map(config).collect());
+                        result.configs = Some(configs::of_topic(cluster, &planned).map(config).collect());
+                    }
+                    if !self.validate_only {
+                        cluster.topics.insert(planned);
                     }
                 }
                 Err(code) => {

@@ -73,6 +73,7 @@ impl Handle for DescribeConfigsRequest {
                     .with_name(StrBytes::from_string(key.to_owned()))
                     .with_value(Some(StrBytes::from_string(value)))
                     .with_config_source(source)
+                    .with_documentation(None)
             };
             let found = match resource.resource_type {
                 2 => match cluster.topics.get(&name) {
@@ -93,6 +94,7 @@ impl Handle for DescribeConfigsRequest {
             };
             let found = call.injected(&name, None).map_or(found, Err);
             let result = DescribeConfigsResult::default()
+                .with_error_message(None)
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(name.clone());
             response.results.push(match found {

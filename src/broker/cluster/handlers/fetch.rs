@@ -164,7 +164,6 @@ fn read(cluster: &Cluster, call: &Call, plan: &Plan) -> Found {
     let mut size = 0;
     for wanted in &plan.wanted {
         let mut data = PartitionData::default().with_partition_index(wanted.index);
-        data.aborted_transactions = plan.committed.then(Vec::new);
         // The first records of an answer are never held back, however large their batch is.
         let room = (plan.max_bytes.saturating_sub(size), size == 0);
         if let Err(code) = read_partition(cluster, call, plan, wanted, room, &mut data) {
@@ -198,6 +197,8 @@ fn read_partition(
     }
     let partition =
         cluster.topics.partition(&topic, wanted.index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    // Kafka says null here, but an empty list for a partition that it does not find.
+    data.aborted_transactions = plan.committed.then(Vec::new);
     partition.check(call.node, wanted.leader_epoch, call.version < 11).inspect_err(|code| {
         let moved = matches!(*code, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH);
         if moved && call.version >= 16 && partition.leader >= 0 {

@@ -59,8 +59,8 @@ impl Handle for MetadataRequest {
             Some(asked) => {
                 for topic in asked {
                     let described = match &topic.name {
-                        Some(name) => by_name(cluster, call, name, create),
-                        None => by_id(cluster, call, topic.topic_id),
+                        Some(name) if topic.topic_id.is_nil() => by_name(cluster, call, name, create),
+                        _ => by_id(cluster, call, topic.topic_id),
                     };
                     response.topics.push(described);
                 }
@@ -74,6 +74,7 @@ fn by_id(cluster: &mut Cluster, call: &Call, id: Uuid) -> MetadataResponseTopic 
     match cluster.topics.name(id).cloned() {
         Some(name) => by_name(cluster, call, &name, false),
         None => MetadataResponseTopic::default()
+            .with_name(None)
             .with_error_code(ErrorCode::UNKNOWN_TOPIC_ID.code())
             .with_topic_id(id),
     }

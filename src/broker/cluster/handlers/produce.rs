@@ -21,6 +21,13 @@ use crate::record::{BatchError, Compression};
 /// What a batch may inflate to.
 const MAX_INFLATED: usize = 256 * 1024 * 1024;
 
+/// What a request says of all its batches.
+#[derive(Clone, Copy)]
+struct Terms {
+    acks: i16,
+    transactional: bool,
+}
+
 /// Where a batch went.
 struct Written {
     base_offset: i64,
@@ -43,6 +50,7 @@ impl Handle for ProduceRequest {
         let mut response = ProduceResponse::default().with_throttle_time_ms(call.throttle_ms());
         let mut hints: Vec<i32> = Vec::new();
         let mut failed = false;
+        let terms = Terms { acks: self.acks, transactional: self.transactional_id.is_some() };
         for topic in self.topic_data {
             let name = cluster.resolve(&topic.name, topic.topic_id);
             let mut answers = Vec::with_capacity(topic.partition_data.len());
@@ -50,7 +58,7 @@ impl Handle for ProduceRequest {
                 let index = data.index;
                 let written = match &name {
                     _ if !matches!(self.acks, -1..=1) => Err(ErrorCode::INVALID_REQUIRED_ACKS),
-                    Some(name) => write(cluster, call, name, data, self.acks),
+                    Some(name) => write(cluster, call, name, data, terms),
                     None if call.version >= 13 => Err(ErrorCode::UNKNOWN_TOPIC_ID),
                     None => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
                 };
@@ -118,7 +126,7 @@ fn write(
     call: &Call,
     topic: &str,
     data: PartitionProduceData,
-    acks: i16,
+    terms: Terms,
 ) -> Result<Written, ErrorCode> {
     if let Some(code) = call.injected(topic, Some(data.index)) {
         return Err(code);
@@ -135,13 +143,14 @@ fn write(
 
     let partition = cluster.topics.partition_mut(topic, data.index).ok_or(unknown)?;
     partition.check(call.node, -1, true)?;
-    if acks == -1 && partition.in_sync.len() < min_in_sync {
+    if terms.acks == -1 && partition.in_sync.len() < min_in_sync {
         return Err(ErrorCode::NOT_ENOUGH_REPLICAS);
     }
-    let mut batch = checked(data.records.unwrap_or_default(), call.version, limit)?;
+    let mut batch = checked(data.records.unwrap_or_default(), call.version, limit, terms.transactional)?;
     let append_time = if stamps { now } else { -1 };
     if batch.header.producer_id >= 0
-        && let Verdict::Duplicate(base_offset) = partition.log.producers.check(&batch.header, forgiving)?
+        && let Verdict::Duplicate(base_offset, append_time) =
+            partition.log.producers.check(&batch.header, forgiving)?
     {
         return Ok(Written { base_offset, append_time, log_start: partition.log.start() });
     }
@@ -159,7 +168,7 @@ fn write(
 }
 
 /// The one batch that a producer may send for a partition, if it is as Kafka wants it.
-fn checked(records: Bytes, version: i16, limit: usize) -> Result<RawBatch, ErrorCode> {
+fn checked(records: Bytes, version: i16, limit: usize, in_transaction: bool) -> Result<RawBatch, ErrorCode> {
     let batch = RawBatch::single(&records).map_err(|_| ErrorCode::INVALID_RECORD)?;
     let header = &batch.header;
     if header.magic != 2 {
@@ -171,17 +180,21 @@ fn checked(records: Bytes, version: i16, limit: usize) -> Result<RawBatch, Error
     batch.verify_crc().map_err(|_| ErrorCode::CORRUPT_MESSAGE)?;
     match header.compression() {
         Ok(Compression::Zstd) if version < 7 => return Err(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE),
-        Err(BatchError::UnknownCodec(_)) => return Err(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE),
+        Err(BatchError::UnknownCodec(_)) => return Err(ErrorCode::UNKNOWN_SERVER_ERROR),
         _ => {}
     }
-    // Markers are written by transaction coordinators only, and there is none here that knows of a transaction.
+    // Without a transactional id nobody may write to a transaction, and there is no coordinator that knows of one.
+    if header.is_transactional() {
+        return Err(match in_transaction {
+            true => ErrorCode::INVALID_TXN_STATE,
+            false => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        });
+    }
+    // Markers are written by coordinators only.
     if header.is_control() {
         return Err(ErrorCode::INVALID_RECORD);
     }
-    if header.is_transactional() {
-        return Err(ErrorCode::INVALID_TXN_STATE);
-    }
-    let sequenced = header.producer_id < 0 || (header.producer_epoch >= 0 && header.base_sequence >= 0);
+    let sequenced = header.producer_id < 0 || header.base_sequence >= 0;
     if header.count == 0 || header.count != header.last_offset_delta + 1 || !sequenced {
         return Err(ErrorCode::INVALID_RECORD);
     }

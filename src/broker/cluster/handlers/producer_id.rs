@@ -25,6 +25,9 @@ impl Handle for InitProducerIdRequest {
         if let Some(code) = call.injected_at_all() {
             return refused(code);
         }
+        if (self.producer_id.0 < 0) != (self.producer_epoch < 0) {
+            return refused(ErrorCode::INVALID_REQUEST);
+        }
         if self.transactional_id.is_some() {
             // There is no transaction coordinator here.
             return refused(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);

@@ -92,8 +92,11 @@ fn batches_that_kafka_refuses_are_refused() {
         (Bytes::new(), ErrorCode::INVALID_RECORD),
         (good.slice(..good.len() - 1), ErrorCode::INVALID_RECORD),
         (batch(&[&"x".repeat(500)]), ErrorCode::MESSAGE_TOO_LARGE),
-        (batch_of(&["a"], transactional), ErrorCode::INVALID_TXN_STATE),
-        (control_batch(ControlRecord::Abort, 0, 0, stamp(0, 0)), ErrorCode::INVALID_RECORD),
+        (batch_of(&["a"], transactional), ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+        (
+            control_batch(ControlRecord::Abort, 0, 0, stamp(0, 0)),
+            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        ),
     ] {
         assert_eq!(rig.produce(id, "t", 0, bytes), (code.code(), -1), "{code}");
     }
