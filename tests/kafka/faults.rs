@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use milena::{Consumer, Delivery, ProducerTopic, Record};
 
-use crate::on_kafka;
+use crate::on_failing_kafka;
 use crate::support::kafka::{Faults, NEWEST, TopicSpec, wait_for};
 
 const PARTITIONS: usize = 6;
@@ -34,8 +34,7 @@ fn a_paused_node_costs_no_record_and_no_order() {
 }
 
 fn numbered_records_survive(name: &'static str, strike: impl Fn(&Faults<'_>, i32)) {
-    on_kafka(NEWEST, 3, async |kafka, client| {
-        let faults = kafka.faults();
+    on_failing_kafka(NEWEST, 3, async |kafka, faults, client| {
         kafka.create_topic(&TopicSpec { name, assignment: &SPREAD, ..TopicSpec::default() });
         // A request to a halted node ends only by this; the default is 30 s.
         let producer = client.producer().request_timeout(Duration::from_secs(5)).build().await.unwrap();
@@ -54,7 +53,7 @@ fn numbered_records_survive(name: &'static str, strike: impl Fn(&Faults<'_>, i32
         };
         wait_for_records(500);
         let node = kafka.leader(name, STRUCK as i32);
-        strike(&faults, node);
+        strike(faults, node);
         let struck = Instant::now();
         wait_for("another leader", MOVED, || match kafka.leader(name, STRUCK as i32) {
             leader if leader == node => Err(format!("still {node}")),

@@ -17,7 +17,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,8 @@ pub struct Cluster {
     zookeeper: Option<Node>,
     nodes: Vec<Node>,
     calm: RwLock<()>,
+    /// Nodes were stopped or paused, and nobody has waited yet until they are back.
+    ailing: AtomicBool,
 }
 
 /// The cluster of this release and size that all tests of this binary share, started at the first call. None where there is
@@ -102,8 +104,14 @@ impl Cluster {
         let ports = settings::free_ports(2 * count + 1)?;
         let plan = settings::Plan::new(release, &dir, &ports, count);
         let (zookeeper, mut nodes) = plan.write()?;
-        let mut cluster =
-            Self { release: release.clone(), dir, zookeeper, nodes: vec![], calm: RwLock::default() };
+        let mut cluster = Self {
+            release: release.clone(),
+            dir,
+            zookeeper,
+            nodes: vec![],
+            calm: RwLock::default(),
+            ailing: AtomicBool::new(false),
+        };
         match &cluster.zookeeper {
             Some(zookeeper) => zookeeper.start(release)?,
             None => settings::format(release, &nodes)?,
@@ -122,12 +130,26 @@ impl Cluster {
 
     /// For a test that wants all nodes up: no node is stopped or paused while the guard lives.
     pub fn calm(&self) -> RwLockReadGuard<'_, ()> {
-        self.calm.read().unwrap_or_else(PoisonError::into_inner)
+        let calm = self.calm.read().unwrap_or_else(PoisonError::into_inner);
+        self.heal();
+        calm
     }
 
-    /// For a test that stops or pauses nodes: it is alone, and when the guard goes all nodes run again and are in sync.
+    /// For a test that stops or pauses nodes: it is alone, and when the guard goes all nodes are started again.
     pub fn faults(&self) -> Faults<'_> {
-        Faults { _alone: self.calm.write().unwrap_or_else(PoisonError::into_inner), cluster: self }
+        let alone = self.calm.write().unwrap_or_else(PoisonError::into_inner);
+        self.heal();
+        self.ailing.store(true, Ordering::Relaxed);
+        Faults { _alone: alone, cluster: self }
+    }
+
+    /// After a fault: waits until every node answers and all replicas are in sync.
+    fn heal(&self) {
+        if self.ailing.load(Ordering::Relaxed) {
+            self.wait_until_ready().unwrap_or_else(|error| panic!("{error}"));
+            self.wait_until_in_sync();
+            self.ailing.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Makes a topic of this many partitions, replicated to all nodes, under a name of its own. Returns the name.
@@ -284,8 +306,8 @@ impl Faults<'_> {
 
     /// Waits until every node answers and all replicas are in sync.
     pub fn wait_until_healed(&self) {
-        self.cluster.wait_until_ready().unwrap_or_else(|error| panic!("{error}"));
-        self.cluster.wait_until_in_sync();
+        self.cluster.ailing.store(true, Ordering::Relaxed);
+        self.cluster.heal();
     }
 }
 
@@ -297,9 +319,6 @@ impl Drop for Faults<'_> {
             } else if let Err(error) = node.start(&self.cluster.release) {
                 let _ = writeln!(io::stderr(), "node {} did not start again: {error}", node.id);
             }
-        }
-        if !std::thread::panicking() {
-            self.wait_until_healed();
         }
     }
 }
