@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::support::kafka::{NEWEST, TopicSpec, wait_for};
-use crate::{on_failing_kafka, on_kafka};
+use crate::{on_calm_kafka, on_failing_kafka};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -18,7 +18,7 @@ async fn requester(client: &Client, replies: &str) -> Requester {
 
 #[test]
 fn calls_in_every_dialect_are_answered() {
-    on_kafka(NEWEST, 1, async |kafka, client| {
+    on_calm_kafka(NEWEST, 1, async |kafka, client| {
         let topic = kafka.topic("echo", 2);
         let echo = async |request: Request| request.value().to_vec();
         let responder = client.responder("echoes").on_request(&topic, echo).start().await.unwrap();

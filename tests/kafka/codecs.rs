@@ -1,7 +1,7 @@
 //! Every codec, both directions, next to Kafka's own tools.
 use milena::Compression;
 
-use crate::on_kafka;
+use crate::on_calm_kafka;
 use crate::sample::{Sample, read, write};
 use crate::support::kafka::NEWEST;
 
@@ -16,7 +16,7 @@ const CODECS: [(&str, Compression); 5] = [
 #[test]
 fn what_kafka_writes_with_each_codec_milena_reads() {
     const COUNT: usize = 200;
-    on_kafka(NEWEST, 1, async |kafka, client| {
+    on_calm_kafka(NEWEST, 1, async |kafka, client| {
         let input: String = (0..COUNT).map(|number| Sample::new(number).line()).collect();
         for (name, _) in CODECS {
             let topic = kafka.topic(name, 1);
@@ -39,7 +39,7 @@ fn what_kafka_writes_with_each_codec_milena_reads() {
 #[test]
 fn what_milena_writes_with_each_codec_kafka_reads() {
     const COUNT: usize = 500;
-    on_kafka(NEWEST, 1, async |kafka, client| {
+    on_calm_kafka(NEWEST, 1, async |kafka, client| {
         // One partition for each codec: one call of each tool judges them all.
         let topic = kafka.topic("codecs", CODECS.len() as i32);
         let mut lines = Vec::new();

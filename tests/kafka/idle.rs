@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use milena::{Client, Record};
 
-use crate::on_kafka;
+use crate::on_calm_kafka;
 use crate::support::kafka::{NEWEST, TopicSpec};
 
 const BUSY: [&[i32]; 4] = [&[1]; 4];
@@ -11,7 +11,7 @@ const IDLE: [&[i32]; 4] = [&[2], &[3], &[2], &[3]];
 
 #[test]
 fn two_idle_nodes_cost_the_busy_one_no_byte() {
-    on_kafka(NEWEST, 3, async |kafka, client| {
+    on_calm_kafka(NEWEST, 3, async |kafka, client| {
         kafka.create_topic(&TopicSpec { name: "busy", assignment: &BUSY, ..TopicSpec::default() });
         kafka.create_topic(&TopicSpec { name: "idle", assignment: &IDLE, ..TopicSpec::default() });
         let count = 60_000;

@@ -25,7 +25,7 @@ fn message_sets_of_magic_1_are_read() {
 }
 
 fn message_sets(format: &'static str, magic: &'static str) {
-    crate::on_kafka("2.8.2", 1, async |kafka, client| {
+    crate::on_calm_kafka("2.8.2", 1, async |kafka, client| {
         let topic = format!("format-{format}");
         let partitions = CODECS.len() as i32;
         let configs = &[("message.format.version", format)];

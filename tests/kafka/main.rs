@@ -4,9 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
 mod callers;
 mod calls;
-mod admin;
 mod codecs;
 mod embedded;
 mod faults;
@@ -25,7 +25,7 @@ const LONGEST: Duration = Duration::from_secs(150);
 
 /// Runs a test with the cluster that all tests of this release and size share, and a client of it. No test stops nodes
 /// meanwhile.
-fn on_kafka(version: &'static str, nodes: usize, test: impl AsyncFnOnce(&Cluster, Client)) {
+fn on_calm_kafka(version: &'static str, nodes: usize, test: impl AsyncFnOnce(&Cluster, Client)) {
     let Some(kafka) = kafka::shared(version, nodes) else { return };
     let _calm = kafka.calm();
     run(async |client| test(kafka, client).await, kafka);

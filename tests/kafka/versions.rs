@@ -21,7 +21,7 @@ fn kafka_2_8_takes_and_gives_records() {
 }
 
 fn round_trip(version: &'static str) {
-    crate::on_kafka(version, 1, async |kafka, client| {
+    crate::on_calm_kafka(version, 1, async |kafka, client| {
         let topic = kafka.topic("round-trip", PARTITIONS);
         let topics = client.admin().describe_topics([&topic]).await.unwrap();
         let leaders: Vec<_> = topics[0].partitions.iter().map(|partition| partition.leader).collect();
