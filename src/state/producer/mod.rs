@@ -48,6 +48,9 @@ pub(crate) use sender::{Counters, Event, Outcome, Request, Sender};
 /// only one that hangs is silent for so long.
 pub(crate) const LEADER_MOVE_GRACE: Duration = Duration::from_millis(500);
 
+/// A request without an answer for so long makes the sender ask who leads now: a node that hangs does not tell.
+pub(crate) const SILENCE: Duration = Duration::from_secs(1);
+
 /// Kafka remembers the last five batches of a producer in a partition: more in flight could not be told from repeats.
 pub(crate) const MAX_IN_FLIGHT_IDEMPOTENT: usize = 5;
 

@@ -1,5 +1,5 @@
 //! Which batches go to which node when, and what becomes of them.
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::buffer::Buffers;
 use super::identity::Identity;
 use super::queue::{Next, Queue};
 use super::reaction::{Reaction, proves_absence, reaction};
-use super::{Key, NoAnswer, ProducerIdentity, Settings, Ticket};
+use super::{Key, NoAnswer, ProducerIdentity, SILENCE, Settings, Ticket, earlier};
 use crate::error::{Error, ErrorKind};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::primitives::Malformed;
@@ -103,6 +103,15 @@ struct Node {
     throttled_until: Option<Instant>,
 }
 
+/// A request on the wire.
+#[derive(Debug)]
+struct Waiting {
+    node: i32,
+    /// The partitions it carries, in its order.
+    keys: Vec<Key>,
+    sent: Instant,
+}
+
 /// The machine behind a producer. `B` reaches the buffers that records are appended to.
 #[derive(Debug)]
 pub(crate) struct Sender<T, B> {
@@ -110,8 +119,10 @@ pub(crate) struct Sender<T, B> {
     buffers: B,
     queues: Vec<Queue<T>>,
     nodes: BTreeMap<i32, Node>,
-    /// Where each request went and which partitions it carries, in its order.
-    requests: HashMap<Ticket, (i32, Vec<Key>)>,
+    /// Requests without an answer, oldest first.
+    requests: BTreeMap<Ticket, Waiting>,
+    /// When metadata was asked for because a node was silent.
+    doubted: Option<Instant>,
     identity: Identity,
     timers: BTreeSet<(Instant, Key)>,
     events: VecDeque<Event<T>>,
@@ -130,7 +141,8 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
             buffers,
             queues: Vec::new(),
             nodes: BTreeMap::new(),
-            requests: HashMap::new(),
+            requests: BTreeMap::new(),
+            doubted: None,
             timers: BTreeSet::new(),
             events: VecDeque::new(),
             pressed: false,
@@ -299,6 +311,16 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
             }
             self.visit(now, key);
         }
+        if self.doubt().is_some_and(|at| at <= now) {
+            self.doubted = Some(now);
+            self.events.push_back(Event::RefreshMetadata);
+        }
+    }
+
+    /// When the oldest request has been without an answer for too long, once more.
+    fn doubt(&self) -> Option<Instant> {
+        let (_, oldest) = self.requests.first_key_value()?;
+        Some(self.doubted.map_or(oldest.sent, |doubted| doubted.max(oldest.sent)) + SILENCE)
     }
 
     // ---- commands
@@ -354,7 +376,7 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
         let throttled = self.nodes.values().filter(waiting).filter_map(|node| node.throttled_until).min();
         let identity = self.identity.next_deadline().filter(|_| self.settings.idempotent);
         let timer = self.timers.first().map(|timer| timer.0);
-        super::earlier(super::earlier(throttled, identity), timer)
+        earlier(earlier(throttled, identity), earlier(timer, self.doubt()))
     }
 
     // ---- looks

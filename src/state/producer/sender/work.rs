@@ -220,7 +220,7 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
         self.counters.bytes += chosen.iter().map(|(_, part)| part.records.len() as u64).sum::<u64>();
         let (keys, parts): (Vec<Key>, Vec<Part>) = chosen.into_iter().unzip();
         self.nodes.entry(node).or_default().in_flight += 1;
-        self.requests.insert(ticket, (node, keys));
+        self.requests.insert(ticket, Waiting { node, keys, sent: now });
         Some(Request::Produce { ticket, node, parts, deadline: now + self.settings.request_timeout })
     }
 
@@ -245,11 +245,11 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
 
     /// The request is over: its node has room for another.
     pub(super) fn end(&mut self, ticket: Ticket) -> Option<(i32, Vec<Key>)> {
-        let (id, keys) = self.requests.remove(&ticket)?;
-        if let Some(node) = self.nodes.get_mut(&id) {
+        let ended = self.requests.remove(&ticket)?;
+        if let Some(node) = self.nodes.get_mut(&ended.node) {
             node.in_flight -= 1;
         }
-        Some((id, keys))
+        Some((ended.node, ended.keys))
     }
 
     /// One part of an answer.

@@ -19,7 +19,8 @@ use super::*;
 use crate::error::ErrorKind;
 use crate::protocol::error_code::ErrorCode;
 use crate::record::Record;
-use crate::state::metadata::{Cluster, Partition, Topic};
+use crate::state::metadata::cluster::Partition;
+use crate::state::metadata::{Cluster, Topic};
 
 /// Version of the answers that are made up here.
 const VERSION: i16 = 9;

@@ -348,6 +348,19 @@ fn a_silent_former_leader_is_left_after_a_moment() {
 }
 
 #[test]
+fn a_silent_node_has_metadata_asked_for_every_second() {
+    let (mut world, _) = established();
+    world.append(0, "a");
+    world.request();
+    let before = world.refreshes;
+    for _ in 0..3 {
+        world.pass(Duration::from_millis(999));
+        world.pass(Duration::from_millis(1));
+    }
+    assert_eq!(world.refreshes - before, 3);
+}
+
+#[test]
 fn without_idempotence_one_batch_is_in_flight() {
     let mut world = World::new(Settings { acks: 1, idempotent: false, ..settings() }, 1);
     world.append_alone(0, "a");
