@@ -309,3 +309,6 @@ impl Consumer {
         self.dirty = true;
     }
 }
+
+#[cfg(test)]
+mod tests;
