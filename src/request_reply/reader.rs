@@ -109,7 +109,7 @@ impl Shared {
     }
 }
 
-/// Ends every pending call when the clock ends, whatever ended it.
+/// Ends every pending call when the clock or the reader ends, whatever ended it.
 struct EndAll(Arc<Shared>);
 
 impl Drop for EndAll {
@@ -147,6 +147,8 @@ pub(super) async fn clock(shared: Arc<Shared>) {
 
 /// Reads the reply partitions and completes the calls that their records answer.
 pub(super) async fn read(shared: Arc<Shared>, mut consumer: Consumer) {
+    let guard = EndAll(shared);
+    let shared = &guard.0;
     let mut stopped = std::pin::pin!(shared.stopped());
     loop {
         let error = tokio::select! {
@@ -154,7 +156,7 @@ pub(super) async fn read(shared: Arc<Shared>, mut consumer: Consumer) {
             () = &mut stopped => break,
             next = consumer.next() => match next {
                 Ok(Some(batch)) => {
-                    complete(&shared, &batch);
+                    complete(shared, &batch);
                     continue;
                 }
                 Ok(None) => break,

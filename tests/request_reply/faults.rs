@@ -1,0 +1,59 @@
+//! Replies while leaders move, nodes stop and positions are lost.
+use crate::*;
+
+#[tokio::test]
+async fn replies_survive_moves_of_the_reply_partitions_leader() {
+    let stage = Stage::new(3).await;
+    let (_responder, mut beginnings, gate) = gated(&stage).await;
+    let requester = stage.requester().await;
+    for node in [2, 3, 1, 2] {
+        let calls = calls(&requester, 4);
+        for _ in 0..4 {
+            beginnings.recv().await.unwrap();
+        }
+        stage.broker.move_leader(REPLIES, 0, node).unwrap();
+        gate.add_permits(4);
+        for reply in calls.join_all().await {
+            reply.unwrap();
+        }
+    }
+    assert_eq!(requester.metrics().answered, 16);
+}
+
+#[tokio::test]
+async fn replies_survive_the_stop_of_a_node() {
+    let stage = Stage::new(3).await;
+    let (_responder, mut beginnings, gate) = gated(&stage).await;
+    let requester = stage.requester().await;
+    for node in [1, 2, 3] {
+        stage.broker.move_leader(REPLIES, 0, node).unwrap();
+        let calls = calls(&requester, 4);
+        for _ in 0..4 {
+            beginnings.recv().await.unwrap();
+        }
+        stage.broker.stop_node(node).await.unwrap();
+        gate.add_permits(4);
+        for reply in calls.join_all().await {
+            reply.unwrap();
+        }
+        stage.broker.start_node(node).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lost_position_is_found_again_before_the_oldest_call() {
+    let stage = Stage::new(1).await;
+    let (_responder, mut beginnings, gate) = gated(&stage).await;
+    let requester = stage.requester().await;
+    let producer = stage.client.producer().build().await.unwrap();
+    for _ in 0..5 {
+        producer.send(REPLIES, Record::value("x").partition(0)).await.unwrap().await.unwrap();
+    }
+    let calls = calls(&requester, 1);
+    beginnings.recv().await.unwrap();
+    stage.client.admin().delete_records(REPLIES, 0, 5).await.unwrap();
+    gate.add_permits(1);
+    for reply in calls.join_all().await {
+        reply.unwrap();
+    }
+}
