@@ -49,8 +49,11 @@ async fn answers(
     loop {
         let mut frame = frame(&mut from).await?;
         let correlation = i32::from_be_bytes([frame[4], frame[5], frame[6], frame[7]]);
-        let (api_key, version) = asked.lock().unwrap().remove(&correlation).unwrap();
-        tamper(api_key, version, &mut frame);
+        // A node may be told to answer what nobody asked.
+        let asked = asked.lock().unwrap().remove(&correlation);
+        if let Some((api_key, version)) = asked {
+            tamper(api_key, version, &mut frame);
+        }
         to.write_all(&frame).await?;
     }
 }
