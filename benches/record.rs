@@ -1,6 +1,6 @@
 //! Building and reading a batch, in ns per record, beside the least code that does the same.
 //!
-//! `cargo bench --bench record --features __internals`
+//! `cargo bench --bench record`
 //!
 //! The variants take turns; each figure is the best of many short rounds, which a busy machine disturbs least.
 use std::hint::black_box;

@@ -1,4 +1,4 @@
-//! The one back door: hot paths for this crate's own benches. No part of the public interface.
+//! The one back door: hot paths for this crate's own benches and tests of memory. No part of the public interface.
 use bytes::Bytes;
 
 use crate::record::batch::{RawBatch, Stamp};

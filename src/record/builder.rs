@@ -44,11 +44,6 @@ impl BatchBuilder {
         self.bytes.len()
     }
 
-    /// Bytes the buffer takes in memory.
-    pub(crate) fn capacity(&self) -> usize {
-        self.bytes.capacity()
-    }
-
     /// Exactly the bytes the batch will have when this record is appended.
     #[inline]
     pub(crate) fn size_with(&self, timestamp: i64, record: &Record<'_>) -> usize {

@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error", &["protocol"]),
     ("topic_partition", &[]),
     ("guide", &[]),
+    ("internals", &["record"]),
 ];
 const ANYWHERE: &[&str] = &["error", "topic_partition"];
 

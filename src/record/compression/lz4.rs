@@ -9,7 +9,7 @@ use lz4_flex::block::{
 };
 
 use super::super::BatchError;
-use super::Pool;
+use super::{Pool, make_room};
 use crate::protocol::primitives::Cursor;
 
 const NAME: &str = "lz4";
@@ -114,9 +114,11 @@ fn frame(cursor: &mut Cursor<'_>, out: &mut Vec<u8>, limit: usize) -> Result<(),
             if bytes.len() > limit - start {
                 return Err(BatchError::TooLarge { limit });
             }
+            make_room(out, bytes.len(), limit);
             out.extend_from_slice(bytes);
         } else {
             let most = frame.block.min(bytes.len() * BEST_RATIO).min(limit - start);
+            make_room(out, most, limit);
             out.resize(start + most, 0);
             let (before, room) = out.split_at_mut(start);
             let inflated = if frame.linked && start > begin {

@@ -122,7 +122,7 @@ pub(crate) fn compress(
     }
 }
 
-/// Inflates `input`. The result has at most `limit` bytes, and never more than a page beyond that is allocated for it,
+/// Inflates `input`. The result has at most `limit` bytes, and never more than twice that is held on the way to it,
 /// whatever the input claims.
 pub(crate) fn decompress(codec: Compression, input: &Bytes, limit: usize) -> Result<Bytes, BatchError> {
     let out = match codec {
@@ -140,6 +140,16 @@ pub(crate) fn decompress(codec: Compression, input: &Bytes, limit: usize) -> Res
         codec => return Err(BatchError::MissingFeature { codec: codec.name() }),
     };
     Ok(Bytes::from(out))
+}
+
+/// Room for `more` bytes behind those there: twice as much as before, but nothing that the limit forbids to use.
+#[cfg(any(feature = "snappy", feature = "lz4"))]
+fn make_room(out: &mut Vec<u8>, more: usize, limit: usize) {
+    let need = out.len() + more;
+    if need > out.capacity() {
+        let capacity = out.capacity().saturating_mul(2).min(limit).max(need);
+        out.reserve_exact(capacity - out.len());
+    }
 }
 
 /// Contexts of codecs, kept because making one costs more than a small batch does.

@@ -2,7 +2,7 @@
 use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 
 use super::super::BatchError;
-use super::Pool;
+use super::{Pool, make_room};
 use crate::protocol::primitives::Cursor;
 
 const NAME: &str = "snappy";
@@ -58,6 +58,7 @@ fn block(input: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), BatchError
         return Err(BatchError::codec(NAME, "claims to inflate to more than it can"));
     }
     let start = out.len();
+    make_room(out, len, limit);
     out.resize(start + len, 0);
     Decoder::new().decompress(input, &mut out[start..]).map_err(|error| BatchError::codec(NAME, error))?;
     Ok(())
