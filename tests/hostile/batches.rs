@@ -1,5 +1,5 @@
 //! Batches that are damaged, or that inflate to more than anybody wants.
-use super::{MEMORY, allocations, client, names};
+use super::{MEMORY, allocations, client, every_answer_tampered, names};
 use milena::broker::Broker;
 use milena::{Compression, Error, ErrorKind, Offset, Record};
 use std::io::Write;
@@ -59,6 +59,27 @@ async fn damaged_batches() {
         corrupt(batch(2, codec, b"this is compressed by nobody")).await;
         corrupt(batch(2, codec, b"")).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_format_of_the_future() {
+    let broker = Broker::builder().in_memory().start().await.unwrap();
+    broker.create_topic("orders", 1).unwrap();
+    broker.append("orders", 0, &[Record::value("x")]).unwrap();
+    let stored = broker.log("orders", 0).unwrap().batches()[0].clone();
+    let magic = move |frame: &mut Vec<u8>| {
+        if let Some(at) = frame.windows(stored.len()).position(|window| window == stored) {
+            frame[at + 16] = 3;
+        }
+    };
+    // Once may be an accident on the way; what comes again is told.
+    let client = every_answer_tampered(&broker, 1, magic).await;
+    let mut consumer =
+        client.consumer().assign_at([(("orders", 0), Offset::Beginning)]).build().await.unwrap();
+    let error = consumer.next().await.unwrap_err();
+    println!("{error}");
+    names(&error, "orders", &["magic"]);
+    assert_eq!((error.kind(), error.address()), (ErrorKind::Corrupt, Some(&*broker.address())));
 }
 
 /// A batch as milena writes it.

@@ -35,16 +35,38 @@ async fn tampered(
     (api_key, nth): (i16, usize),
     change: impl Fn(&mut Vec<u8>) + Send + Sync + 'static,
 ) -> Result<Client, Error> {
-    let (network, done) = (broker.network(), AtomicUsize::new(0));
-    let tamper: Arc<proxy::Tamper> = Arc::new(move |key, _, frame| {
+    let done = AtomicUsize::new(0);
+    through(broker, move |key, frame| {
         if key == api_key && done.fetch_add(1, Ordering::Relaxed) == nth {
             change(frame);
         }
+    })
+    .await
+}
+
+/// The same with all answers to an API.
+async fn every_answer_tampered(
+    broker: &Broker,
+    api_key: i16,
+    change: impl Fn(&mut Vec<u8>) + Send + Sync + 'static,
+) -> Client {
+    let client = through(broker, move |key, frame| {
+        if key == api_key {
+            change(frame);
+        }
     });
+    client.await.unwrap()
+}
+
+async fn through(
+    broker: &Broker,
+    change: impl Fn(i16, &mut Vec<u8>) + Send + Sync + 'static,
+) -> Result<Client, Error> {
+    let (network, tamper) = (broker.network(), Arc::new(move |key, _, frame: &mut _| change(key, frame)));
     let connector =
         Connector::new(move |host, port| proxy::connect(network.clone(), host, port, tamper.clone()));
     let builder = Client::builder().bootstrap(&broker.address())?.connector(connector);
-    builder.request_timeout(TIMEOUT).connect_timeout(TIMEOUT).build().await
+    builder.request_timeout(TIMEOUT).connect_timeout(TIMEOUT / 2).build().await
 }
 
 /// A client of an embedded broker, with nobody between them.

@@ -13,6 +13,7 @@ use crate::protocol::fetch::response::{Endpoint, TopicData};
 use crate::protocol::fetch::{FetchPlan, FetchResponse, PartitionData, PlannedPartition};
 use crate::record::batch::batches;
 use crate::state::metadata::Node;
+use crate::topic_partition::TopicPartition;
 
 /// Fetches that may be under way to one node. The second one is for partitions that become wanted while the first is parked: after a
 /// seek, a pause, a backoff, or when there is room again.
@@ -356,15 +357,13 @@ impl Consumer {
     fn no_progress(&mut self, now: Instant, slot: usize) {
         let Some(partition) = self.partitions.get(slot).and_then(Option::as_ref) else { return };
         let text = format!("the node sent no complete batch for offset {}", partition.ahead);
-        let (topic, number) = (partition.name.shared_topic().clone(), partition.name.partition());
         if partition.failures < 3 {
             self.back_off(now, slot);
         } else {
-            self.back_off_and_tell(
-                now,
-                slot,
-                Error::new(ErrorKind::Corrupt, text).on_partition(topic, number),
-            );
+            let (name, node) =
+                (partition.name.clone(), partition.replica.map(|(node, _)| node).or(partition.leader));
+            let error = self.of_fetch(Error::new(ErrorKind::Corrupt, text), node, &name);
+            self.back_off_and_tell(now, slot, error);
         }
     }
 
@@ -417,14 +416,18 @@ impl Consumer {
             ErrorCode::CORRUPT_MESSAGE if partition.failures < 3 => self.back_off(now, slot),
             code => {
                 let text = format!("fetching offset {} failed", partition.ahead);
-                let error = Error::broker(code, text).in_api("Fetch");
-                let error = match self.cluster.nodes.get(&id) {
-                    Some(node) => error.at_address(format!("{}:{}", node.host, node.port)),
-                    None => error,
-                };
-                let error = error.on_partition(name.shared_topic().clone(), name.partition());
+                let error = self.of_fetch(Error::broker(code, text), Some(id), &name);
                 self.back_off_and_tell(now, slot, error);
             }
+        }
+    }
+
+    /// Adds where an error of a fetch comes from.
+    pub(super) fn of_fetch(&self, error: Error, node: Option<i32>, name: &TopicPartition) -> Error {
+        let error = error.in_api("Fetch").on_partition(name.shared_topic().clone(), name.partition());
+        match node.and_then(|node| self.cluster.nodes.get(&node)) {
+            Some(node) => error.at_address(format!("{}:{}", node.host, node.port)),
+            None => error,
         }
     }
 

@@ -222,6 +222,7 @@ impl Consumer {
         partition.damaged += 1;
         let transient = matches!(error, BatchError::Checksum { .. } | BatchError::Malformed(_));
         let (name, position) = (partition.name.clone(), partition.position);
+        let node = partition.replica.map(|(node, _)| node).or(partition.leader);
         if transient && partition.damaged <= REFETCHES {
             tracing::warn!(partition = %name, position, %error, "fetching a damaged batch again");
             partition.restart(version);
@@ -231,7 +232,8 @@ impl Consumer {
             let error = Error::from(error);
             let error =
                 Error::new(error.kind(), format!("the batch at offset {position} cannot be read: {error}"));
-            self.halt(slot, error.on_partition(name.shared_topic().clone(), name.partition()));
+            let error = self.of_fetch(error, node, &name);
+            self.halt(slot, error);
         }
         self.enqueue(slot);
         self.dirty = true;
