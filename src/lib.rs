@@ -21,6 +21,9 @@ mod topic_partition;
 pub mod broker;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 #[doc(hidden)]
 #[cfg(feature = "__internals")]
 pub mod internals;
