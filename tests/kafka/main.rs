@@ -8,6 +8,7 @@ mod admin;
 mod callers;
 mod calls;
 mod codecs;
+mod consume;
 mod embedded;
 mod faults;
 mod idle;
