@@ -315,8 +315,7 @@ impl Admin {
         let mut failures = 0;
         loop {
             let build = build.clone();
-            let result =
-                self.client.core().call(Target::Controller, Purpose::Rest, move |version| build(version));
+            let result = self.client.core().call(Target::Controller, Purpose::Rest, build);
             let errors: Vec<Error> = match result.await {
                 Ok(response) => {
                     let all = answer(&response);

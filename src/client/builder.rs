@@ -161,7 +161,7 @@ impl ClientBuilder {
         let deadline = now() + core.config().request_timeout;
         tokio::select! {
             biased;
-            _ = cluster.wait_for(|cluster| !cluster.nodes.is_empty()) => return Ok(Client { core }),
+            _ = cluster.wait_for(|cluster| !cluster.nodes.is_empty()) => Ok(Client { core }),
             error = async { trouble.wait_for(Option::is_some).await.ok().and_then(|error| error.clone()) } => {
                 Err(error.unwrap_or_else(|| Error::closed("the client")))
             }

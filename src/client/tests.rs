@@ -47,7 +47,7 @@ async fn ask(client: &Client, node: i32, timeout: Duration) -> Outcome {
     let deadline = tokio::time::Instant::now().into_std() + timeout;
     client.core().submit(
         node,
-        Purpose::Group,
+        Purpose::Fetch(7),
         deadline,
         |versions| {
             let version = versions.choose::<MetadataRequest>()?;
@@ -362,7 +362,7 @@ async fn a_muted_connection_waits_and_then_sends() {
     let client = client(falls_silent(100)).await.unwrap();
     assert!(ask(&client, 1, SECOND).await.is_ok());
     let start = tokio::time::Instant::now();
-    client.core().throttle(1, Purpose::Group, (start + 3 * SECOND).into_std());
+    client.core().throttle(1, Purpose::Fetch(7), (start + 3 * SECOND).into_std());
     let Failure { error, sent } = ask(&client, 1, SECOND).await.unwrap_err();
     assert!(!sent && error.is_timeout(), "{error}");
     assert!(ask(&client, 1, 10 * SECOND).await.is_ok());

@@ -14,7 +14,6 @@ pub(crate) enum Purpose {
     /// A fetch is parked until there is data, so each reader, by its number, has a connection of its own: two consumers
     /// of one client would else stand in each other's way.
     Fetch(u32),
-    Group,
     Rest,
 }
 

@@ -62,7 +62,7 @@ pub struct Producer {
 #[derive(Debug)]
 struct Owner {
     shared: Arc<Shared>,
-    tasks: TaskSet,
+    _tasks: TaskSet,
 }
 
 impl Producer {
@@ -70,7 +70,7 @@ impl Producer {
         let shared = Arc::new(Shared::new(core.clone(), options));
         let tasks = core.tasks().child();
         tasks.spawn(Driver::new(shared.clone()).run());
-        Self { owner: Arc::new(Owner { shared, tasks }) }
+        Self { owner: Arc::new(Owner { shared, _tasks: tasks }) }
     }
 
     /// A handle of a topic; it is looked up when the first record is sent.

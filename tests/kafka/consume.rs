@@ -5,7 +5,8 @@ use bytes::Bytes;
 use milena::broker::Broker;
 use milena::protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use milena::protocol::messages::{
-    EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest, ProduceRequest, ProducerId, TopicName, TransactionalId,
+    EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest, ProduceRequest, ProducerId, TopicName,
+    TransactionalId,
 };
 use milena::{
     Batch, Client, Consumer, ErrorKind, IsolationLevel, Offset, OffsetReset, Record, ResetReason, Target,
@@ -27,7 +28,10 @@ fn positions_are_found_as_kafka_2_8_tells_them() {
 }
 
 fn numbers(batch: &Batch) -> Vec<u32> {
-    batch.iter().map(|record| std::str::from_utf8(record.value().unwrap()).unwrap().parse().unwrap()).collect()
+    batch
+        .iter()
+        .map(|record| std::str::from_utf8(record.value().unwrap()).unwrap().parse().unwrap())
+        .collect()
 }
 
 async fn next(consumer: &mut Consumer) -> Vec<u32> {
@@ -83,7 +87,10 @@ fn positions(version: &'static str) {
         assert_eq!(consumer.beginning_offsets([part]).await.unwrap()[&part.into()], 600);
         consumer.seek(part, 10).unwrap();
         let batch = consumer.next().await.unwrap().unwrap();
-        assert_eq!(batch.reset().map(|reset| (reset.expected, reset.reason)), Some((10, ResetReason::OutOfRange)));
+        assert_eq!(
+            batch.reset().map(|reset| (reset.expected, reset.reason)),
+            Some((10, ResetReason::OutOfRange))
+        );
         assert_eq!(numbers(&batch)[0], 600);
         let strict = client.consumer().assign_at([(part, 10)]).auto_offset_reset(OffsetReset::None);
         let error = strict.build().await.unwrap().next().await.unwrap_err();

@@ -53,10 +53,6 @@ impl Cluster {
         self.topics.get(name)
     }
 
-    pub(crate) fn topic_by_id(&self, id: Uuid) -> Option<&Arc<Topic>> {
-        self.topics.values().find(|topic| topic.id == id && !id.is_nil())
-    }
-
     pub(crate) fn partition(&self, topic: &str, partition: i32) -> Option<&Partition> {
         self.topics.get(topic)?.partitions.get(usize::try_from(partition).ok()?)
     }

@@ -133,6 +133,7 @@ impl<T: Clone> Batch<T> {
     }
 
     /// Two batches with its records, in order; itself again if it has one record only.
+    #[expect(clippy::result_large_err, reason = "the batch goes back to its owner, by value as it came")]
     pub(super) fn split(self) -> Result<(Self, Option<Self>), (Self, BatchError)> {
         let Content::Sealed(bytes) = &self.content else { return Ok((self, None)) };
         let (first, second) = match split(bytes, self.size) {
