@@ -15,6 +15,8 @@ const REQUEST_PARTITIONS: i32 = 6;
 const REPLY_PARTITIONS: i32 = 12;
 /// How many callers one place sees in the course of a demonstration.
 const LIVES: u64 = 5;
+/// After so many calls without an answer no more are made.
+const HOPELESS: u64 = 100;
 
 /// Options of `milena demo`.
 #[derive(Debug, clap::Args)]
@@ -23,7 +25,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT[,..]")]
     bootstrap: Option<String>,
     /// How many calls to make
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     calls: u64,
     /// How many callers, each with a client of its own, are there at a time
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1000))]
@@ -32,8 +34,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     concurrency: u64,
     /// How long a call may take, in seconds
-    #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
-    timeout: f64,
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
     /// Nothing comes or goes, stops or moves: for measuring
     #[arg(long)]
     calm: bool,
@@ -99,7 +101,7 @@ pub(crate) async fn run(args: Args, mut interrupt: Interrupt) -> Outcome {
         bootstrap,
         requests: format!("{prefix}.sum"),
         replies: format!("{prefix}.replies"),
-        timeout: Duration::from_secs_f64(args.timeout.clamp(0.001, 86_400.0)),
+        timeout: Duration::from_secs(args.timeout),
     };
     let client = place.client().await?;
     create_topics(&client, &place).await?;
@@ -163,6 +165,9 @@ async fn perform(args: &Args, place: &Place, broker: Option<&Broker>, tally: &Ar
             },
             _ = ticks.tick() => {
                 bar.set_position(tally.ended());
+                if tally.lost.load(Relaxed) + tally.failed.load(Relaxed) >= HOPELESS {
+                    tally.left.store(0, Relaxed);
+                }
                 if let Some(troubles) = &mut troubles {
                     troubles.make(tally.ended(), args.calls, place, &bar).await?;
                 }
@@ -281,7 +286,7 @@ fn progress(calls: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} calls, {per_sec}, {eta} left");
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} calls, {eta} left");
     let bar = ProgressBar::new(calls);
     if let Ok(style) = style {
         bar.set_style(style);
@@ -298,8 +303,6 @@ fn report(args: &Args, tally: &Tally, took: Duration, responders: &[(Responder, 
     };
     let (sent, answered) = (tally.sent.load(Relaxed), tally.answered.load(Relaxed));
     let (lost, failed) = (tally.lost.load(Relaxed), tally.failed.load(Relaxed));
-    let handled: Vec<_> =
-        responders.iter().map(|(responder, _)| responder.metrics().requests.to_string()).collect();
     let mut out = std::io::stdout();
     writeln!(out, "sent       {sent}\nanswered   {answered}\nlost       {lost}\nfailed     {failed}")?;
     writeln!(out, "p50        {:.3} ms\np99        {:.3} ms", percentile(50), percentile(99))?;
