@@ -1,7 +1,7 @@
 //! The shell around the machine: requests out, answers in, and the one who waits for a batch woken.
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::batch::Batch;
 use crate::client::Core;
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::call::{Answer, Completion, Inbox, Outcome, Purpose};
+use crate::network::call::{Answer, Completion, Outcome, Purpose};
 use crate::protocol::fetch::{FetchRequest, FetchResponse, LAST_VERSION_BY_NAME};
 use crate::protocol::header;
 use crate::protocol::request::Request as _;
@@ -22,14 +22,16 @@ use crate::state::consumer::{
 
 /// What a consumer, its driver and its handles share.
 pub(super) struct Shared {
+    this: Weak<Shared>,
     pub(super) core: Arc<Core>,
     limits: Limits,
     inner: Mutex<Inner>,
     /// Wakes the driver.
-    pub(super) wake: Arc<Notify>,
+    pub(super) wake: Notify,
     /// Tells of every change of positions and of the end.
     pub(super) changed: Notify,
-    inbox: Arc<Inbox<(Ticket, Kind)>>,
+    /// Requests that failed, for the driver; bounded by the number under way.
+    failed: Mutex<Vec<Arrival>>,
     closed: AtomicBool,
     /// The first of the numbers under which it fetches.
     number: u32,
@@ -39,6 +41,8 @@ pub(super) struct Inner {
     pub(super) machine: Machine,
     /// Whoever waits for the next batch.
     waiting: Option<Waker>,
+    /// When the driver comes by itself.
+    alarm: Option<Instant>,
     /// Topics whose metadata the client keeps fresh for this consumer.
     interest: Vec<Arc<str>>,
 }
@@ -58,13 +62,13 @@ pub(super) fn now() -> Instant {
 impl Shared {
     pub(super) fn new(core: Arc<Core>, machine: Machine) -> Arc<Self> {
         static NUMBERS: AtomicU32 = AtomicU32::new(0);
-        let wake = Arc::new(Notify::new());
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
+            this: this.clone(),
             core,
             limits: Limits::from(machine.settings()),
-            inner: Mutex::new(Inner { machine, waiting: None, interest: Vec::new() }),
-            inbox: Inbox::new(wake.clone()),
-            wake,
+            inner: Mutex::new(Inner { machine, waiting: None, alarm: None, interest: Vec::new() }),
+            failed: Mutex::default(),
+            wake: Notify::new(),
             changed: Notify::new(),
             closed: AtomicBool::new(false),
             number: NUMBERS.fetch_add(LANES as u32, Ordering::Relaxed),
@@ -158,19 +162,30 @@ impl Shared {
         }
     }
 
-    /// Takes in what arrived and sends what follows. Returns when to come again at the latest.
-    fn pump(&self) -> Option<Instant> {
-        let arrived: Vec<_> = self
-            .inbox
-            .drain()
-            .into_iter()
-            .map(|((ticket, kind), outcome)| read(ticket, kind, outcome))
-            .collect();
+    /// The end of a request. An answer is taken in at once, on the task of its connection: the next fetch and the application do not
+    /// wait for the driver. That is for failures, which may come from within a submission.
+    fn arrive(&self, ticket: Ticket, kind: Kind, outcome: Outcome) {
+        if self.is_closed() {
+            return;
+        }
+        let failed = outcome.is_err();
+        let arrival = read(ticket, kind, outcome);
+        if failed {
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
+            self.wake.notify_one();
+        } else {
+            self.take_in([arrival], false);
+        }
+    }
+
+    /// Takes in what arrived, sends what follows, wakes who waits. The driver is told when to come again at the latest.
+    fn take_in(&self, arrived: impl IntoIterator<Item = Arrival>, is_driver: bool) -> Option<Instant> {
         let now = now();
         let mut inner = self.lock();
         let machine = &mut inner.machine;
-        let looked_up = arrived.iter().any(|arrival| !matches!(arrival, Arrival::Fetch(..)));
+        let mut looked_up = false;
         for arrival in arrived {
+            looked_up |= !matches!(arrival, Arrival::Fetch(..));
             match arrival {
                 Arrival::Fetch(ticket, answer) => machine.handle_fetch(now, ticket, answer),
                 Arrival::Offsets(ticket, answer) => machine.handle_offsets(now, ticket, answer),
@@ -181,7 +196,14 @@ impl Shared {
         let events: Vec<_> = std::iter::from_fn(|| machine.poll_event()).collect();
         let deadline = machine.next_deadline();
         let waiting = if machine.is_ready() { inner.waiting.take() } else { None };
+        let sooner = deadline.is_some_and(|deadline| inner.alarm.is_none_or(|alarm| deadline < alarm));
+        if is_driver {
+            inner.alarm = deadline;
+        }
         drop(inner);
+        if sooner && !is_driver {
+            self.wake.notify_one();
+        }
         // The next fetch leaves before the application begins with what arrived.
         for request in requests {
             self.submit(now, request);
@@ -212,7 +234,15 @@ impl Shared {
         let config = self.core.config();
         let client_id = config.client_id.clone();
         let (node, ticket) = (request.node, request.ticket);
-        let completion = |kind| Completion::inbox(&self.inbox, (ticket, kind));
+        // Not kept alive by what is under way: a fetch may be parked for long.
+        let shared = self.this.clone();
+        let completion = |kind| {
+            Completion::new(move |outcome| {
+                if let Some(shared) = shared.upgrade() {
+                    shared.arrive(ticket, kind, outcome);
+                }
+            })
+        };
         let deadline = now + config.request_timeout;
         match request.what {
             What::Fetch { lane, plan } => {
@@ -262,7 +292,8 @@ impl Shared {
         // However it ends, nobody is left waiting.
         let _closing = Closing(&self);
         while !self.is_closed() {
-            let deadline = self.pump();
+            let failed = std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner));
+            let deadline = self.take_in(failed, true);
             let mut until: Pin<Box<dyn Future<Output = ()> + Send>> = match deadline {
                 Some(deadline) => Box::pin(tokio::time::sleep_until(deadline.into())),
                 None => Box::pin(std::future::pending()),
