@@ -166,3 +166,26 @@ async fn a_topic_may_come_later_and_its_absence_is_told() {
     let error = within(consumer.position(("absent", 0))).await.unwrap_err();
     assert!(error.is_timeout() && error.to_string().contains("unknown"), "{error}");
 }
+
+#[tokio::test]
+async fn a_topic_that_may_not_be_read_is_told_at_once() {
+    let (broker, client) = in_memory(Broker::builder().auto_create_topics(false)).await;
+    broker.create_topic("secret", 1).unwrap();
+    let code = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
+    broker.faults().add(Fault::on(Api::METADATA).topic("secret").error(code));
+    let mut consumer = build(client.consumer().topics(["secret"])).await;
+    let error = within(consumer.next()).await.unwrap_err();
+    assert_eq!((error.code(), error.topic()), (Some(code), Some("secret")));
+    // The right was granted.
+    broker.faults().clear();
+    fill(&broker, "secret", 0, 0, 10);
+    in_order(read(&mut consumer, 10).await, 1, 10);
+
+    broker.create_topic("t", 1).unwrap();
+    broker.faults().add(Fault::on(Api::FETCH).topic("t").times(3).error(code));
+    let mut consumer = build(client.consumer().assign([("t", 0)])).await;
+    let error = within(consumer.next()).await.unwrap_err();
+    assert_eq!((error.code(), error.partition()), (Some(code), Some(0)));
+    fill(&broker, "t", 0, 0, 10);
+    in_order(read(&mut consumer, 10).await, 1, 10);
+}

@@ -23,7 +23,7 @@ mod partition;
 mod session;
 mod settings;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -99,6 +99,8 @@ pub(crate) struct Consumer {
     whole: BTreeMap<Arc<str>, bool>,
     /// Since when topics of `whole` are unknown.
     missing: HashMap<Arc<str>, Instant>,
+    /// Topics whose metadata is refused for good, which was told.
+    refused: BTreeSet<Arc<str>>,
     nodes: BTreeMap<i32, NodeLoop>,
     calls: HashMap<Ticket, Call>,
     requests: VecDeque<Request>,
@@ -128,6 +130,7 @@ impl Consumer {
             ids: HashMap::new(),
             whole: BTreeMap::new(),
             missing: HashMap::new(),
+            refused: BTreeSet::new(),
             nodes: BTreeMap::new(),
             calls: HashMap::new(),
             requests: VecDeque::new(),
@@ -151,6 +154,16 @@ impl Consumer {
         self.grow(now);
         for slot in 0..self.partitions.len() {
             self.follow_leader(now, slot);
+        }
+        for topic in self.topics() {
+            let code = cluster.topic(&topic).map_or(ErrorCode::NONE, |topic| topic.error);
+            if code.is_none() || code.is_retriable() {
+                self.refused.remove(&topic);
+            } else if self.refused.insert(topic.clone()) {
+                self.report(
+                    Error::broker(code, "the topic cannot be read").in_api("Metadata").on_topic(topic),
+                );
+            }
         }
         self.nodes.retain(|id, node| !node.is_idle() || cluster.nodes.contains_key(id));
     }
