@@ -3,6 +3,7 @@
 //! `cargo bench --bench record`
 //!
 //! The variants take turns; each figure is the best of many short rounds, which a busy machine disturbs least.
+#![allow(clippy::type_complexity)]
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

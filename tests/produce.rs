@@ -1,4 +1,9 @@
 //! Producing through the public interface, against the embedded broker.
+#![allow(
+    clippy::let_underscore_future,
+    clippy::async_yields_async,
+    reason = "a delivery may be dropped or kept"
+)]
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;

@@ -38,18 +38,16 @@ pub(crate) fn parse(line: &[u8]) -> Result<Line, String> {
                 record.timestamp = Some(field.as_i64().ok_or_else(|| wrong("milliseconds since 1970"))?)
             }
             "offset" => {}
-            "key" => record.key = bytes(field).map_err(|wanted| wrong(wanted))?,
-            "value" => record.value = bytes(field).map_err(|wanted| wrong(wanted))?,
+            "key" => record.key = bytes(field).map_err(&wrong)?,
+            "value" => record.value = bytes(field).map_err(&wrong)?,
             "headers" => {
                 const PAIRS: &str = "a list of [key, value]";
                 let Value::Array(pairs) = field else { return Err(wrong(PAIRS)) };
                 for pair in pairs {
                     let Value::Array(pair) = pair else { return Err(wrong(PAIRS)) };
                     let Ok([key, value]) = <[Value; 2]>::try_from(pair) else { return Err(wrong(PAIRS)) };
-                    let key = bytes(key)
-                        .map_err(|wanted| wrong(wanted))?
-                        .ok_or_else(|| wrong("a key that is not null"))?;
-                    record.headers.push((key, bytes(value).map_err(|wanted| wrong(wanted))?));
+                    let key = bytes(key).map_err(&wrong)?.ok_or_else(|| wrong("a key that is not null"))?;
+                    record.headers.push((key, bytes(value).map_err(&wrong)?));
                 }
             }
             _ => return Err(format!("unknown field {name}")),
@@ -133,7 +131,7 @@ fn encode(bytes: &[u8]) -> String {
 fn decode(text: &str) -> Option<Vec<u8>> {
     let text = text.as_bytes();
     let padding = text.iter().rev().take_while(|sign| **sign == b'=').count();
-    if text.len() % 4 != 0 || padding > 2 {
+    if !text.len().is_multiple_of(4) || padding > 2 {
         return None;
     }
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);

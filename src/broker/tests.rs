@@ -1,6 +1,6 @@
 //! The shell: sockets, pipes, nodes that stop and start.
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Encodable, HeaderVersion};
+use kafka_protocol::protocol::Encodable;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 

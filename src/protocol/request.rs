@@ -44,15 +44,6 @@ macro_rules! requests {
             }
         }
 
-        /// Lowest and highest version that milena knows of an API.
-        #[cfg(test)]
-        pub(crate) fn range(key: i16) -> Option<(i16, i16)> {
-            match key {
-                $($key => Some(<$request as Request>::RANGE),)*
-                _ => None,
-            }
-        }
-
         /// Kafka's name of an API key, `None` for one that milena does not know.
         pub(crate) fn api_name(key: i16) -> Option<&'static str> {
             match key {
@@ -159,6 +150,7 @@ requests! {
 
 /// What a test can do to any message.
 #[cfg(test)]
+#[allow(clippy::type_complexity, dead_code, reason = "tests/decoder_memory.rs compiles this module too")]
 pub(crate) struct Codec {
     pub(crate) versions: (i16, i16),
     /// The default value on the wire, if the version can express it.

@@ -25,16 +25,6 @@ pub(crate) struct ApiVersions {
 }
 
 impl ApiVersions {
-    /// What a node offers that knows every version milena knows.
-    #[cfg(test)]
-    pub(crate) fn newest() -> Self {
-        let ranges = (0..128).filter_map(|key| {
-            let (min, max) = crate::protocol::request::range(key)?;
-            Some((key, min, max))
-        });
-        Self::of("test:9092".into(), ranges.collect())
-    }
-
     /// The ranges as (key, lowest, highest).
     pub(crate) fn of(address: Arc<str>, mut ranges: Vec<(i16, i16, i16)>) -> Self {
         ranges.sort_unstable();

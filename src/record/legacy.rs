@@ -211,6 +211,7 @@ mod tests {
         out
     }
 
+    #[allow(clippy::type_complexity)]
     fn read(set: Vec<u8>) -> Result<Vec<(i64, i64, Option<Vec<u8>>)>, BatchError> {
         let mut all = Vec::new();
         for raw in batches(&set.into()) {

@@ -35,7 +35,7 @@ async fn a_stream_that_is_dropped_leaves_the_rest_of_its_batch() {
     broker.create_topic("t", 1).unwrap();
     fill(&broker, "t", 0, 0, 20);
     let mut consumer = build(client.consumer().topics(["t"])).await;
-    let mut next = async |consumer: &mut Consumer| {
+    let next = async |consumer: &mut Consumer| {
         let mut stream = std::pin::pin!(consumer.stream());
         within(std::future::poll_fn(|cx| stream.as_mut().poll_next(cx))).await.unwrap().unwrap()
     };

@@ -1,6 +1,7 @@
 //! milena on real Apache Kafka, judged by Kafka's own tools. Without Java or Maven each test says that it is skipped.
 //!
 //! One binary, so that its tests share their clusters.
+#![allow(unreachable_pub, reason = "nothing here is public")]
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -23,7 +23,7 @@ impl Sample {
             _ => vec![("empty", Some(String::new())), ("null", None)],
         };
         Self {
-            key: (number % 3 != 0).then(|| format!("key-{number}")),
+            key: (!number.is_multiple_of(3)).then(|| format!("key-{number}")),
             value: (number % 10 != 9).then(|| format!("value-{number} {words}").trim_end().to_owned()),
             headers: headers.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         }
@@ -34,7 +34,7 @@ impl Sample {
     }
 
     pub(crate) fn record(&self) -> Record<'_> {
-        let mut record = self.value.as_ref().map_or_else(Record::tombstone, |value| Record::value(value));
+        let mut record = self.value.as_ref().map_or_else(Record::tombstone, Record::value);
         if let Some(key) = &self.key {
             record = record.key(key);
         }

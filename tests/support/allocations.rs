@@ -1,4 +1,5 @@
 //! An allocator that counts, for each thread by itself: what the other tests of the binary do meanwhile does not matter.
+#![allow(dead_code, reason = "every test binary uses another part")]
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -48,7 +49,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// The most bytes that were held at once during `work`, above what was held before.
-pub fn peak(work: impl FnOnce()) -> usize {
+pub(crate) fn peak(work: impl FnOnce()) -> usize {
     let before = HELD.get();
     PEAK.set(before);
     work();
@@ -56,7 +57,7 @@ pub fn peak(work: impl FnOnce()) -> usize {
 }
 
 /// The same of a future on a runtime of one thread, with all that runs beside it.
-pub async fn peak_of(work: impl Future<Output = ()>) -> usize {
+pub(crate) async fn peak_of(work: impl Future<Output = ()>) -> usize {
     let before = HELD.get();
     PEAK.set(before);
     work.await;
@@ -64,6 +65,6 @@ pub async fn peak_of(work: impl Future<Output = ()>) -> usize {
 }
 
 /// How many times this thread has asked for memory so far.
-pub fn count() -> u64 {
+pub(crate) fn count() -> u64 {
     COUNT.get()
 }

@@ -15,6 +15,7 @@ pub(crate) mod tests;
 
 /// Heap bytes a decoder of `kafka-protocol` may hold for each byte of a body that passed the check.
 #[cfg(test)]
+#[allow(dead_code, reason = "tests/decoder_memory.rs compiles this module too")]
 pub(crate) const AMPLIFICATION: usize = 128;
 
 /// Checks the body (what follows the response header) of an answer.

@@ -223,8 +223,7 @@ impl Cluster {
     fn wait_until_ready(&self) -> io::Result<()> {
         let deadline = Instant::now() + READY;
         for node in &self.nodes {
-            loop {
-                let Err(reason) = self.is_ready(node) else { break };
+            while let Err(reason) = self.is_ready(node) {
                 if let Some(log) = node.gone() {
                     let kind = match log.contains("BindException") || log.contains("already in use") {
                         true => io::ErrorKind::AddrInUse,
