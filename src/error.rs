@@ -167,10 +167,17 @@ impl Error {
     }
 
     /// Whether the record or request may be in the log although this error was reported: it was handed to a socket,
-    /// and no answer settled it.
+    /// and no answer settled it. Never so for requests that only ask.
     pub fn maybe_written(&self) -> bool {
-        self.0.maybe_written
+        self.0.maybe_written && !self.0.api.is_some_and(only_asks)
     }
+}
+
+/// Whether a request of this API leaves the node as it was.
+fn only_asks(api: &str) -> bool {
+    const OTHERS: [&str; 6] =
+        ["ApiVersions", "Fetch", "FindCoordinator", "Metadata", "OffsetFetch", "OffsetForLeaderEpoch"];
+    api.starts_with("Describe") || api.starts_with("List") || OTHERS.contains(&api)
 }
 
 impl fmt::Display for Error {
@@ -198,7 +205,7 @@ impl fmt::Display for Error {
         if let Some(partition) = inner.partition {
             part(f, "partition", &partition)?;
         }
-        if inner.maybe_written {
+        if self.maybe_written() {
             part(f, "may be written:", &"yes")?;
         }
         if open == ", " {

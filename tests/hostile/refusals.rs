@@ -79,6 +79,7 @@ async fn one_bad_answer_loses_and_repeats_nothing() {
                 Ok(batch) => batch,
                 Err(error) => {
                     names(&error, "node-1:9092", &["no request", "malformed"]);
+                    assert!(!error.maybe_written(), "{error}");
                     consumer.next().await.unwrap_or_else(|error| panic!("{api:?} {action}: {error}"))
                 }
             };
