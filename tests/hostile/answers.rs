@@ -183,3 +183,13 @@ async fn every_wrong_answer_to_metadata() {
     every_wrong_answer((3, 0), describe).await;
     every_wrong_answer((3, 1), describe).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn every_wrong_answer_to_a_producer_s_metadata() {
+    every_wrong_answer((3, 1), write).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_wrong_answer_to_a_consumer_s_metadata() {
+    every_wrong_answer((3, 1), read).await;
+}
