@@ -252,6 +252,11 @@ impl Core {
         self.pool.throttle(node, purpose, until);
     }
 
+    /// Nobody uses a purpose any more: its connections end, and what is under way there fails.
+    pub(crate) fn release(&self, purpose: Purpose) {
+        self.pool.release(purpose);
+    }
+
     /// One request and its answer within `request_timeout`. Error codes in the answer are for the caller to read.
     /// Until a node could be reached, `Any` and `Controller` go on looking for another one.
     ///

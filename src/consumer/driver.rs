@@ -16,7 +16,7 @@ use crate::protocol::fetch::{FetchRequest, FetchResponse, LAST_VERSION_BY_NAME};
 use crate::protocol::header;
 use crate::protocol::request::Request as _;
 use crate::state::consumer::{
-    Consumer as Machine, Event, Handover, LANES, Limits, Request, Ticket, What, list_offsets,
+    Consumer as Machine, Event, FINAL_EPOCH, Handover, LANES, Limits, Request, Ticket, What, list_offsets,
     offset_for_leader_epoch,
 };
 
@@ -108,15 +108,24 @@ impl Shared {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Nothing is handed out any more; whoever waits learns of it.
-    pub(super) fn close(&self) {
+    /// Nothing is handed out any more; whoever waits learns of it. Orderly means that nodes are told, in the background.
+    pub(super) fn close(&self, orderly: bool) {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (interest, waiting) = {
+        let now = now();
+        let (interest, waiting, last) = {
             let mut inner = self.lock();
-            (std::mem::take(&mut inner.interest), inner.waiting.take())
+            inner.machine.close(now);
+            let last: Vec<_> = std::iter::from_fn(|| inner.machine.poll_request(now)).collect();
+            (std::mem::take(&mut inner.interest), inner.waiting.take(), last)
         };
+        for lane in 0..LANES as u32 {
+            self.core.release(Purpose::Fetch(self.number + lane));
+        }
+        if orderly {
+            last.into_iter().for_each(|request| self.submit(now, request));
+        }
         if !interest.is_empty() {
             self.core.forget_topics(&interest);
         }
@@ -246,7 +255,12 @@ impl Shared {
         let deadline = now + config.request_timeout;
         match request.what {
             What::Fetch { lane, plan } => {
-                let purpose = Purpose::Fetch(self.number + lane as u32);
+                // Sessions are ended from elsewhere: the connections they were used on are gone by then.
+                let purpose = match plan.session_epoch {
+                    FINAL_EPOCH => Purpose::Rest,
+                    _ if self.is_closed() => return,
+                    _ => Purpose::Fetch(self.number + lane as u32),
+                };
                 let deadline = deadline + plan.max_wait;
                 let most = if plan.by_id { i16::MAX } else { LAST_VERSION_BY_NAME };
                 let completion = completion(Kind::Fetch);
@@ -318,7 +332,7 @@ struct Closing<'a>(&'a Shared);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        self.0.close();
+        self.0.close(false);
     }
 }
 

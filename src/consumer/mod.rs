@@ -104,7 +104,7 @@ impl Consumer {
     ///
     /// Cancel safe: the consumer is closed from the first poll on.
     pub async fn close(self) {
-        self.handle.shared.close();
+        self.handle.shared.close(true);
         self.tasks.close().await;
     }
 
@@ -125,7 +125,7 @@ impl Deref for Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.handle.shared.close();
+        self.handle.shared.close(false);
     }
 }
 

@@ -119,6 +119,15 @@ impl Pool {
         }
     }
 
+    /// Ends the connections of a purpose that has no user any more.
+    pub(crate) fn release(&self, purpose: Purpose) {
+        let gone: Vec<_> = {
+            let mut inner = self.lock();
+            inner.links.extract_if(|(_, this), _| *this == purpose).map(|(_, link)| link).collect()
+        };
+        gone.iter().for_each(|link| link.leave(Leave::Now));
+    }
+
     /// Ends all connections: what is under way fails.
     pub(crate) fn close(&self) {
         let mut inner = self.lock();

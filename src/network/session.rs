@@ -65,6 +65,8 @@ pub(crate) struct Session<'a> {
     active: bool,
     /// Requests were left in the queue because too much waits to be written.
     held_back: bool,
+    /// The connection is to end when nothing is under way any more.
+    leaving: bool,
 }
 
 impl<'a> Session<'a> {
@@ -84,6 +86,7 @@ impl<'a> Session<'a> {
             alarm: now,
             active: true,
             held_back: false,
+            leaving: false,
         }
     }
 
@@ -94,6 +97,7 @@ impl<'a> Session<'a> {
         if std::mem::take(&mut self.active) {
             inner.state.touch(now);
         }
+        self.leaving = inner.leave == Leave::WhenDone;
         match inner.leave {
             Leave::Now => return Err(Ended::Lost(Error::closed("the client"))),
             Leave::WhenDone if inner.queue.is_empty() && self.is_idle() => {
@@ -322,7 +326,8 @@ impl Future for Session<'_> {
                 written.map_err(Ended::Lost)?;
                 // A mute that is over, or room after a backlog, lets more be taken.
                 let room = this.held_back && this.writer.backlog() < BACKLOG;
-                if !this.keep_time(cx)? && !room {
+                let done = this.leaving && this.is_idle();
+                if !this.keep_time(cx)? && !room && !done {
                     return Ok(());
                 }
             }

@@ -78,3 +78,27 @@ async fn options_are_checked_by_name() {
     assert!(consumer().assign([("b", -1)]).build().await.is_err());
     assert!(consumer().prefetch(1).build().await.is_err());
 }
+
+#[tokio::test]
+async fn a_consumer_that_ends_leaves_no_connection_behind() {
+    let (broker, client) = in_memory(Broker::builder()).await;
+    broker.create_topic("t", 1).unwrap();
+    fill(&broker, "t", 0, 0, 10);
+    let connections = async |wanted: usize| {
+        within(async {
+            while broker.connections() != wanted {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    let mut consumer = build(client.consumer().topics(["t"])).await;
+    in_order(read(&mut consumer, 10).await, 1, 10);
+    let before = broker.connections() - 1;
+    within(consumer.close()).await;
+    connections(before).await;
+    let mut consumer = build(client.consumer().topics(["t"])).await;
+    in_order(read(&mut consumer, 10).await, 1, 10);
+    drop(consumer);
+    connections(before).await;
+}

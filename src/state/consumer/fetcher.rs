@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::partition::{Partition, Segment, State};
-use super::session::{Sent, Session};
+use super::session::{FINAL_EPOCH, Sent, Session};
 use super::settings::{IsolationLevel, Offset, ResetReason};
 use super::{Call, Consumer, Event, REFRESH_EVERY, Request, Ticket, What};
 use crate::error::{Error, ErrorKind};
@@ -191,6 +191,37 @@ impl Consumer {
             by_id,
         };
         self.requests.push_back(Request { node: id, ticket, what: What::Fetch { lane, plan } });
+    }
+
+    /// Ends all sessions. The requests for it are the last ones; their answers say nothing.
+    pub(crate) fn close(&mut self, now: Instant) {
+        self.assign(now, &[]);
+        self.requests.clear();
+        let mut closing = Vec::new();
+        for (id, node) in &mut self.nodes {
+            let sessions = node.lanes.iter_mut().enumerate().filter_map(|(lane, state)| {
+                state.in_flight = None;
+                state.session.close().map(|session| (*id, lane, session))
+            });
+            closing.extend(sessions);
+        }
+        for (node, lane, session_id) in closing {
+            let plan = FetchPlan {
+                max_wait: Duration::ZERO,
+                min_bytes: 0,
+                max_bytes: 0,
+                read_committed: false,
+                session_id,
+                session_epoch: FINAL_EPOCH,
+                rack: "".into(),
+                partitions: Vec::new(),
+                forgotten: Vec::new(),
+                by_id: true,
+            };
+            let ticket = self.next_ticket(Call::Fetch { node, lane });
+            self.requests.push_back(Request { node, ticket, what: What::Fetch { lane, plan } });
+        }
+        self.dirty = false;
     }
 
     /// Bytes that the partition may have waiting.

@@ -41,6 +41,7 @@ pub(crate) use fetcher::LANES;
 pub(crate) use handover::{Handover, Limits};
 pub(crate) use lookup::{EARLIEST, EpochPlan, LATEST, OffsetPlan, list_offsets, offset_for_leader_epoch};
 pub use metrics::{ConsumerMetrics, ConsumerNodeMetrics};
+pub(crate) use session::FINAL_EPOCH;
 pub(crate) use settings::Settings;
 pub use settings::{IsolationLevel, Offset, OffsetReset, PositionReset, ResetReason};
 

@@ -28,6 +28,9 @@ pub(super) struct Sent {
     pub(super) planned: PlannedPartition,
 }
 
+/// Tells the node to forget the session.
+pub(crate) const FINAL_EPOCH: i32 = -1;
+
 /// What goes into a request.
 pub(super) struct Difference {
     pub(super) id: i32,
@@ -93,6 +96,13 @@ impl Session {
             self.id = 0;
         }
         self.restart();
+    }
+
+    /// Ends the session, if there is one: its id, for a last request of epoch [`FINAL_EPOCH`].
+    pub(super) fn close(&mut self) -> Option<i32> {
+        let id = (self.epoch > 0).then_some(self.id);
+        *self = Self::default();
+        id
     }
 
     /// Whether the node took in the last request is unknown.
