@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::partition::{Partition, Segment, State};
-use super::session::{FINAL_EPOCH, Sent, Session};
+use super::session::{FINAL_EPOCH, Sent};
 use super::settings::{IsolationLevel, Offset, ResetReason};
 use super::{Call, Consumer, Event, REFRESH_EVERY, Request, Ticket, What};
 use crate::error::{Error, ErrorKind};
@@ -15,76 +15,8 @@ use crate::record::batch::batches;
 use crate::state::metadata::Node;
 use crate::topic_partition::TopicPartition;
 
-/// Fetches that may be under way to one node. The second one is for partitions that become wanted while the first is parked: after a
-/// seek, a pause, a backoff, or when there is room again.
-pub(crate) const LANES: usize = 2;
-/// How long the second is parked at most. It is there for the next surprise, and its partitions join the first soon.
-const BESIDE: Duration = Duration::from_millis(40);
-/// If the first comes back this soon, what became wanted meanwhile waits for it.
-const JOIN: Duration = Duration::from_millis(10);
 /// The least room a partition gets, however many share the budget: below, requests cost more than they bring.
 const MIN_SHARE: usize = 16 << 10;
-
-/// ```text
-///   idle --(a wanted partition, no backoff)--> in flight --answer--> idle
-///                                                  |
-///                                                  +--failure--> idle until `retry_at`, session to be opened anew
-/// ```
-/// for each of its lanes; backoff is the node's.
-#[derive(Debug, Default)]
-pub(super) struct NodeLoop {
-    lanes: [Lane; LANES],
-    pub(super) retry_at: Option<Instant>,
-    failures: u32,
-    /// Bytes that each of its partitions may have waiting.
-    share: usize,
-    reported: bool,
-    pub(super) fetches: u64,
-    pub(super) fetched_bytes: u64,
-}
-
-/// A session, and at most one fetch under way, on a connection of its own.
-#[derive(Debug, Default)]
-struct Lane {
-    session: Session,
-    /// When the answer is due, if it is parked for as long as it may be.
-    in_flight: Option<Instant>,
-}
-
-impl NodeLoop {
-    pub(super) fn is_idle(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.in_flight.is_none())
-    }
-
-    /// Whether what the partition needs next is asked for already.
-    fn is_asked(&self, slot: usize, partition: &Partition) -> bool {
-        self.lanes.iter().any(|lane| lane.in_flight.is_some() && lane.is_current(slot, partition))
-    }
-
-    /// The lane for what became wanted, and for how long to park there.
-    fn free_lane(&self, now: Instant, max_wait: Duration) -> Option<(usize, Duration)> {
-        let [first, second] = &self.lanes;
-        let rest = |lane: &Lane| lane.in_flight.map(|due| due.saturating_duration_since(now));
-        match (rest(first), rest(second)) {
-            (None, None) => Some((0, max_wait)),
-            // Both are to come back one soon after the other; then the first takes over what the second had.
-            (None, Some(rest)) => Some((0, max_wait.min(rest + JOIN / 2))),
-            (Some(rest), None) if rest > JOIN => Some((1, BESIDE.min(rest - JOIN / 2))),
-            _ => None,
-        }
-    }
-}
-
-impl Lane {
-    /// Whether the answer to what was last asked here is what the partition needs next.
-    fn is_current(&self, slot: usize, partition: &Partition) -> bool {
-        self.session.sent(slot).is_some_and(|sent| {
-            sent.version == partition.version
-                && sent.planned.offset == partition.ahead
-                && sent.planned.name.topic_id == partition.topic_id
-        })
-    }
-}
 
 /// What a look over the partitions found about one node.
 #[derive(Default)]

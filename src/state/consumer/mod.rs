@@ -19,6 +19,7 @@ mod fetcher;
 mod handover;
 mod lookup;
 mod metrics;
+mod node_loop;
 mod partition;
 mod session;
 mod settings;
@@ -37,15 +38,15 @@ use crate::protocol::fetch::FetchPlan;
 use crate::state::metadata::{Cluster, Node};
 
 pub(crate) use assignment::Position;
-pub(crate) use fetcher::LANES;
 pub(crate) use handover::{Handover, Limits};
 pub(crate) use lookup::{EARLIEST, EpochPlan, LATEST, OffsetPlan, list_offsets, offset_for_leader_epoch};
 pub use metrics::{ConsumerMetrics, ConsumerNodeMetrics};
+pub(crate) use node_loop::LANES;
 pub(crate) use session::FINAL_EPOCH;
 pub(crate) use settings::Settings;
 pub use settings::{IsolationLevel, Offset, OffsetReset, PositionReset, ResetReason};
 
-use fetcher::NodeLoop;
+use node_loop::NodeLoop;
 use partition::{Partition, State};
 
 /// Names a request; gets exactly one response.
