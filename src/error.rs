@@ -86,12 +86,14 @@ impl Error {
         self
     }
 
+    /// Where it happened; who said so first was closest.
     pub(crate) fn at_address(self, address: impl Into<String>) -> Self {
-        self.with(|inner| inner.address = Some(address.into()))
+        self.with(|inner| inner.address = inner.address.take().or_else(|| Some(address.into())))
     }
 
+    /// In which call; a failed handshake stays one although a call waited for it.
     pub(crate) fn in_api(self, api: &'static str) -> Self {
-        self.with(|inner| inner.api = Some(api))
+        self.with(|inner| inner.api = inner.api.or(Some(api)))
     }
 
     pub(crate) fn on_topic(self, topic: impl Into<Arc<str>>) -> Self {

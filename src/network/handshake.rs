@@ -86,8 +86,8 @@ fn answer(asked: i16, correlation: i32, frame: &Bytes, address: &Arc<str>) -> Re
     match header::correlation(frame) {
         Some(found) if found == correlation => {}
         found => {
-            let message =
-                format!("correlation id {found:?} where {correlation} was due: this is not a Kafka node");
+            let found = found.map_or("no correlation id".into(), |id| format!("correlation id {id}"));
+            let message = format!("{found} where {correlation} was due: this is not a Kafka node");
             return Err(Error::new(ErrorKind::Protocol, message));
         }
     }
