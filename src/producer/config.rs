@@ -64,6 +64,11 @@ impl Options {
         self.batch_size.clamp(HEADER_LEN + 1, self.largest_batch().max(HEADER_LEN + 1))
     }
 
+    /// Whether batches are open so shortly that not every record needs the exact time.
+    pub(super) fn shares_clock(&self) -> bool {
+        self.linger <= Duration::from_millis(10)
+    }
+
     pub(super) fn settings(&self) -> Settings {
         Settings {
             acks: self.acks.code(),

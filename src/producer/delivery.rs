@@ -32,19 +32,28 @@ pub struct Delivery {
     completion: Arc<Completion>,
     timestamp: i64,
     index: u32,
-    /// Its place among the wakers of the batch, once it was polled in vain.
-    slot: Option<u32>,
+    slot: Slot,
+}
+
+/// The place of a future among the wakers of its batch, once it was polled in vain. A number with a special one instead of an
+/// `Option`: there is one in every delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slot(u32);
+
+impl Slot {
+    pub(super) const NONE: Self = Self(u32::MAX);
 }
 
 impl Delivery {
     pub(super) fn new(completion: Arc<Completion>, index: u32, timestamp: i64) -> Self {
-        Self { completion, timestamp, index, slot: None }
+        Self { completion, timestamp, index, slot: Slot::NONE }
     }
 }
 
 impl Future for Delivery {
     type Output = Result<Written>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         match this.completion.poll(&mut this.slot, context) {
@@ -57,10 +66,9 @@ impl Future for Delivery {
 }
 
 impl Drop for Delivery {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(slot) = self.slot {
-            self.completion.forget(slot);
-        }
+        self.completion.forget(self.slot);
     }
 }
 
@@ -132,33 +140,38 @@ impl Completion {
     }
 
     /// Ready once every record of the batch is settled. `slot` belongs to who polls, until [`Completion::forget`].
-    pub(super) fn poll(&self, slot: &mut Option<u32>, context: &mut Context<'_>) -> Poll<&Settled> {
-        if let Some(settled) = self.settled.get() {
-            return Poll::Ready(settled);
+    #[inline]
+    pub(super) fn poll(&self, slot: &mut Slot, context: &mut Context<'_>) -> Poll<&Settled> {
+        match self.settled.get() {
+            Some(settled) => Poll::Ready(settled),
+            None => self.wait(slot, context),
         }
+    }
+
+    fn wait(&self, slot: &mut Slot, context: &mut Context<'_>) -> Poll<&Settled> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         // It is set under this lock, so it cannot slip in between.
         if let Some(settled) = self.settled.get() {
             return Poll::Ready(settled);
         }
-        let known = slot.and_then(|slot| waiting.wakers.get_mut(slot as usize));
-        match known {
+        match waiting.wakers.get_mut(slot.0 as usize) {
             Some(Some(waker)) if waker.will_wake(context.waker()) => {}
             Some(waker) => *waker = Some(context.waker().clone()),
             None => {
-                *slot = Some(waiting.wakers.len() as u32);
+                *slot = Slot(waiting.wakers.len() as u32);
                 waiting.wakers.push(Some(context.waker().clone()));
             }
         }
         Poll::Pending
     }
 
-    pub(super) fn forget(&self, slot: u32) {
-        if self.settled.get().is_none()
-            && let Some(waker) =
-                self.waiting.lock().unwrap_or_else(PoisonError::into_inner).wakers.get_mut(slot as usize)
-        {
-            *waker = None;
+    #[inline]
+    pub(super) fn forget(&self, slot: Slot) {
+        if slot != Slot::NONE && self.settled.get().is_none() {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(waker) = waiting.wakers.get_mut(slot.0 as usize) {
+                *waker = None;
+            }
         }
     }
 }
@@ -191,7 +204,7 @@ impl Settled {
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) completion: Arc<Completion>,
-    pub(super) slot: Option<u32>,
+    pub(super) slot: Slot,
 }
 
 impl Future for End {
@@ -205,8 +218,6 @@ impl Future for End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot {
-            self.completion.forget(slot);
-        }
+        self.completion.forget(self.slot);
     }
 }

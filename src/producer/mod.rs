@@ -12,8 +12,8 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 pub use self::config::{Acks, ProducerBuilder};
-use self::delivery::End;
 pub use self::delivery::{Delivery, Written};
+use self::delivery::{End, Slot};
 use self::driver::Driver;
 use self::shared::{Shared, TopicState, lock};
 pub use self::topic::ProducerTopic;
@@ -101,7 +101,7 @@ impl Producer {
         tokio::select! {
             batches = batches => {
                 for completion in batches.unwrap_or_default() {
-                    End { completion, slot: None }.await;
+                    End { completion, slot: Slot::NONE }.await;
                 }
             }
             // A driver that has ended has settled everything.

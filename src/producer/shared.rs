@@ -182,7 +182,8 @@ impl Shared {
         let new: Vec<_> = (have..known.partitions.len())
             .map(|number| {
                 let options = &self.options;
-                let mut buffer = Buffer::new(options.batch_limit(), options.largest_batch());
+                let mut buffer =
+                    Buffer::new(options.batch_limit(), options.largest_batch(), options.shares_clock());
                 if closed {
                     buffer.close();
                 }

@@ -49,6 +49,9 @@ impl ProducerTopic {
     /// - for room, when `buffer_memory` is used up, for as long as it takes: there is room again at the latest when the
     ///   oldest records reach their `delivery_timeout`. [`ProducerTopic::try_send`] does not wait.
     ///
+    /// A record without a timestamp gets the time of this call. With a `linger` of at most 10 ms the clock is read for every 16th
+    /// record of a batch only, so it may be some milliseconds early, and no more than the batch has been open.
+    ///
     /// Records of one task to one partition are written in the order in which they were sent.
     ///
     /// # Errors
@@ -103,7 +106,6 @@ impl ProducerTopic {
         if count == 0 {
             return Err(Blocked::Unknown);
         }
-        let timestamp = record.timestamp.unwrap_or_else(milliseconds);
         loop {
             let chosen = match record.partition {
                 Some(number) => Some(u32::try_from(number).unwrap_or(u32::MAX)),
@@ -116,9 +118,9 @@ impl ProducerTopic {
             };
             let mut buffer = lock(&partition.buffer);
             let refusal = match buffer.append(
-                timestamp,
                 record,
                 sticky && count > 1,
+                milliseconds,
                 |bytes| shared.reserve(held, bytes),
                 |capacity| shared.open(partition, capacity),
             ) {
@@ -127,7 +129,7 @@ impl ProducerTopic {
                     if place.signal {
                         shared.signal(partition.key);
                     }
-                    return Ok(Delivery::new(place.tag, place.index, timestamp));
+                    return Ok(Delivery::new(place.tag, place.index, place.timestamp));
                 }
                 Err(refusal) => refusal,
             };

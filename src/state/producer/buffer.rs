@@ -10,6 +10,9 @@ use crate::record::builder::BatchBuilder;
 /// The least memory a new batch gets, so that small records do not make it grow time and again.
 const MIN_CAPACITY: usize = 512;
 
+/// How many records of a batch may share one reading of the clock.
+const SHARE_CLOCK: u32 = 16;
+
 /// What the application's threads and the sender share of one partition, behind a lock of its own.
 ///
 /// `T` is what the shell wants back when records of the batch are settled.
@@ -23,6 +26,10 @@ pub(crate) struct Buffer<T> {
     largest: usize,
     /// Memory a new batch starts with: what the last one came to. A busy partition gets all at once, an idle one little.
     capacity: usize,
+    /// The last reading of the clock, and how many more records of the open batch may use it.
+    time: i64,
+    shares: u32,
+    share_clock: bool,
     /// Bytes appended since the partition became the topic's sticky one.
     stuck: usize,
     /// Whether the sender was told and has not looked yet.
@@ -46,6 +53,7 @@ pub(crate) struct Place<T> {
     pub(crate) tag: T,
     /// In the batch, from 0.
     pub(crate) index: u32,
+    pub(crate) timestamp: i64,
     /// The sender has to be told: there is something new to see.
     pub(crate) signal: bool,
 }
@@ -83,40 +91,60 @@ pub(crate) trait Buffers<T> {
 }
 
 impl<T: Clone> Buffer<T> {
-    pub(crate) fn new(limit: usize, largest: usize) -> Self {
+    /// With `share_clock` the time is not read for every record.
+    pub(crate) fn new(limit: usize, largest: usize, share_clock: bool) -> Self {
         Self {
             open: None,
             full: VecDeque::new(),
             limit,
             largest,
             capacity: MIN_CAPACITY,
+            time: 0,
+            shares: 0,
+            share_clock,
             stuck: 0,
             signalled: false,
             closed: false,
         }
     }
 
-    /// Appends a record. `reserve` asks for memory and must not wait; `open` makes the buffer, the tag and the time of a new
-    /// batch. With `sticky`, the partition may be left instead ([`Refusal::Unstick`]).
+    /// Appends a record. `clock` tells the time in milliseconds since 1970, for a record without a timestamp; `reserve` asks for
+    /// memory and must not wait; `open` makes the buffer, the tag and the time of a new batch. With `sticky`, the partition
+    /// may be left instead ([`Refusal::Unstick`]).
     #[inline]
     pub(crate) fn append(
         &mut self,
-        timestamp: i64,
         record: &Record<'_>,
         sticky: bool,
+        clock: impl Fn() -> i64,
         reserve: impl FnMut(usize) -> bool,
         open: impl FnOnce(usize) -> (Vec<u8>, T, Instant),
     ) -> Result<Place<T>, Refusal> {
         // The path of nearly every record: it fits into what is open and reserved.
-        if let Some(batch) = &mut self.open
-            && let Some(index) = batch.builder.try_append(batch.reserved.min(self.limit), timestamp, record)
-        {
-            return Ok(Place { tag: batch.tag.clone(), index: index as u32, signal: false });
+        if let Some(batch) = &mut self.open {
+            let timestamp = match record.timestamp {
+                Some(timestamp) => timestamp,
+                None if self.shares > 0 => {
+                    self.shares -= 1;
+                    self.time
+                }
+                None => {
+                    self.shares = if self.share_clock { SHARE_CLOCK - 1 } else { 0 };
+                    self.time = clock();
+                    self.time
+                }
+            };
+            let limit = batch.reserved.min(self.limit);
+            if let Some(index) = batch.builder.try_append(limit, timestamp, record) {
+                return Ok(Place { tag: batch.tag.clone(), index: index as u32, timestamp, signal: false });
+            }
         }
+        let timestamp = record.timestamp.unwrap_or_else(clock);
         self.append_slow(timestamp, record, sticky, reserve, open)
     }
 
     #[cold]
+    #[inline(never)]
     fn append_slow(
         &mut self,
         timestamp: i64,
@@ -134,8 +162,8 @@ impl<T: Clone> Buffer<T> {
             let more = (2 * batch.reserved).min(self.limit).max(size).saturating_sub(batch.reserved);
             if size <= self.limit && reserve(more) {
                 batch.reserved += more;
-                let index = batch.builder.append(timestamp, record);
-                return Ok(Place { tag: batch.tag.clone(), index: index as u32, signal: false });
+                let index = batch.builder.append(timestamp, record) as u32;
+                return Ok(Place { tag: batch.tag.clone(), index, timestamp, signal: false });
             }
         }
         let alone = BatchBuilder::new(HEADER_LEN).size_with(timestamp, record);
@@ -155,8 +183,9 @@ impl<T: Clone> Buffer<T> {
         let (bytes, tag, opened) = open(reserved);
         let mut builder = BatchBuilder::reuse(bytes);
         builder.append(timestamp, record);
+        self.shares = 0;
         self.open = Some(Closed { builder, tag: tag.clone(), opened, reserved });
-        Ok(Place { tag, index: 0, signal: self.signal() })
+        Ok(Place { tag, index: 0, timestamp, signal: self.signal() })
     }
 
     /// The open batch takes no more records. Says whether there was one.

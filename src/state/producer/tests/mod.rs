@@ -104,7 +104,7 @@ impl World {
         };
         world.lead(&vec![Some(1); partitions as usize], 0);
         for partition in 0..partitions {
-            world.sender.buffers().0.push(Buffer::new(size, 1 << 20));
+            world.sender.buffers().0.push(Buffer::new(size, 1 << 20, true));
             world.sender.add_partition(world.now, "t".into(), partition, &world.cluster);
         }
         world
@@ -135,7 +135,7 @@ impl World {
         let (now, batch) = (self.now, self.batches);
         let buffer = &mut self.sender.buffers().0[key];
         let open = |capacity| (Vec::with_capacity(capacity), batch, now);
-        let place = buffer.append(1000, &Record::value(value), false, |_| true, open).unwrap();
+        let place = buffer.append(&Record::value(value), false, || 1000, |_| true, open).unwrap();
         self.batches = self.batches.max(place.tag + 1);
         assert!(self.records.insert((place.tag, place.index), value.to_owned()).is_none());
         if place.signal {
