@@ -62,9 +62,9 @@ impl ProducerTopic {
     /// Cancel safe: a future dropped before it is ready has taken nothing.
     #[inline]
     pub async fn send(&self, record: Record<'_>) -> Result<Delivery> {
-        match self.append(&record, &mut 0) {
-            Ok(delivery) => Ok(delivery),
-            Err(blocked) => self.send_blocked(record, blocked).await,
+        match self.append_open(&record) {
+            Some(delivery) => Ok(delivery),
+            None => self.send_slowly(record).await,
         }
     }
 
@@ -74,6 +74,9 @@ impl ProducerTopic {
     /// Besides those of `send`: an error that [is retriable](Error::is_retriable) if there is no room now, or if the topic has not been
     /// looked up; it is being looked up then.
     pub fn try_send(&self, record: Record<'_>) -> Result<Delivery> {
+        if let Some(delivery) = self.append_open(&record) {
+            return Ok(delivery);
+        }
         self.append(&record, &mut 0).map_err(|blocked| {
             let shared = self.shared();
             match blocked {
@@ -98,8 +101,31 @@ impl ProducerTopic {
         &self.owner.shared
     }
 
-    /// `held` is memory that was reserved for this record; what is not used of it is left there.
+    /// The path of nearly every record, kept short: it fits into what its partition has open.
     #[inline]
+    fn append_open(&self, record: &Record<'_>) -> Option<Delivery> {
+        let count = self.topic.count();
+        if count == 0 {
+            return None;
+        }
+        let number = self.choose(record, count).unwrap_or_else(|| self.topic.sticky(count));
+        let partition = self.topic.partition(number).filter(|_| number < count)?;
+        let appended = lock(&partition.buffer).append_open(record, milliseconds);
+        appended.map(|(completion, index, timestamp)| Delivery::new(completion, index, timestamp))
+    }
+
+    /// The partition that the record or the partitioner says; neither: the sticky one.
+    #[inline]
+    fn choose(&self, record: &Record<'_>, count: u32) -> Option<u32> {
+        match record.partition {
+            Some(number) => Some(u32::try_from(number).unwrap_or(u32::MAX)),
+            None => self.shared().options.partitioner.partition(&self.topic.name, record.key, count),
+        }
+    }
+
+    /// `held` is memory that was reserved for this record; what is not used of it is left there.
+    #[cold]
+    #[inline(never)]
     fn append(&self, record: &Record<'_>, held: &mut usize) -> Result<Delivery, Blocked> {
         let shared = self.shared();
         let count = self.topic.count();
@@ -107,10 +133,7 @@ impl ProducerTopic {
             return Err(Blocked::Unknown);
         }
         loop {
-            let chosen = match record.partition {
-                Some(number) => Some(u32::try_from(number).unwrap_or(u32::MAX)),
-                None => shared.options.partitioner.partition(&self.topic.name, record.key, count),
-            };
+            let chosen = self.choose(record, count);
             let sticky = chosen.is_none();
             let number = chosen.unwrap_or_else(|| self.topic.sticky(count));
             let Some(partition) = self.topic.partition(number).filter(|_| number < count) else {
@@ -152,8 +175,11 @@ impl ProducerTopic {
         }
     }
 
-    #[cold]
-    async fn send_blocked(&self, record: Record<'_>, mut blocked: Blocked) -> Result<Delivery> {
+    async fn send_slowly(&self, record: Record<'_>) -> Result<Delivery> {
+        let mut blocked = match self.append(&record, &mut 0) {
+            Ok(delivery) => return Ok(delivery),
+            Err(blocked) => blocked,
+        };
         let shared = self.shared();
         let deadline = super::now() + shared.options.max_block;
         loop {

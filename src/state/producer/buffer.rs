@@ -108,54 +108,49 @@ impl<T: Clone> Buffer<T> {
         }
     }
 
-    /// Appends a record. `clock` tells the time in milliseconds since 1970, for a record without a timestamp; `reserve` asks for
-    /// memory and must not wait; `open` makes the buffer, the tag and the time of a new batch. With `sticky`, the partition
-    /// may be left instead ([`Refusal::Unstick`]).
+    /// Appends a record to the open batch if it fits there, the path of nearly every record: place in the batch, timestamp.
+    /// `clock` tells the time in milliseconds since 1970, for a record that has none.
     #[inline]
+    pub(crate) fn append_open(
+        &mut self,
+        record: &Record<'_>,
+        clock: impl Fn() -> i64,
+    ) -> Option<(T, u32, i64)> {
+        let batch = self.open.as_mut()?;
+        let timestamp = match record.timestamp {
+            Some(timestamp) => timestamp,
+            None if self.shares > 0 => {
+                self.shares -= 1;
+                self.time
+            }
+            None => {
+                self.shares = if self.share_clock { SHARE_CLOCK - 1 } else { 0 };
+                self.time = clock();
+                self.time
+            }
+        };
+        let limit = batch.reserved.min(self.limit);
+        let index = batch.builder.try_append(limit, timestamp, record)?;
+        Some((batch.tag.clone(), index as u32, timestamp))
+    }
+
+    /// Appends a record wherever it has to go. `reserve` asks for memory and must not wait; `open` makes the buffer, the tag and the time
+    /// of a new batch. With `sticky`, the partition may be left instead ([`Refusal::Unstick`]).
     pub(crate) fn append(
         &mut self,
         record: &Record<'_>,
         sticky: bool,
         clock: impl Fn() -> i64,
-        reserve: impl FnMut(usize) -> bool,
-        open: impl FnOnce(usize) -> (Vec<u8>, T, Instant),
-    ) -> Result<Place<T>, Refusal> {
-        // The path of nearly every record: it fits into what is open and reserved.
-        if let Some(batch) = &mut self.open {
-            let timestamp = match record.timestamp {
-                Some(timestamp) => timestamp,
-                None if self.shares > 0 => {
-                    self.shares -= 1;
-                    self.time
-                }
-                None => {
-                    self.shares = if self.share_clock { SHARE_CLOCK - 1 } else { 0 };
-                    self.time = clock();
-                    self.time
-                }
-            };
-            let limit = batch.reserved.min(self.limit);
-            if let Some(index) = batch.builder.try_append(limit, timestamp, record) {
-                return Ok(Place { tag: batch.tag.clone(), index: index as u32, timestamp, signal: false });
-            }
-        }
-        let timestamp = record.timestamp.unwrap_or_else(clock);
-        self.append_slow(timestamp, record, sticky, reserve, open)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn append_slow(
-        &mut self,
-        timestamp: i64,
-        record: &Record<'_>,
-        sticky: bool,
         mut reserve: impl FnMut(usize) -> bool,
         open: impl FnOnce(usize) -> (Vec<u8>, T, Instant),
     ) -> Result<Place<T>, Refusal> {
+        if let Some((tag, index, timestamp)) = self.append_open(record, &clock) {
+            return Ok(Place { tag, index, timestamp, signal: false });
+        }
         if self.closed {
             return Err(Refusal::Closed);
         }
+        let timestamp = record.timestamp.unwrap_or_else(clock);
         if let Some(batch) = &mut self.open {
             let size = batch.builder.size_with(timestamp, record);
             // Doubled, as the buffer itself grows.
