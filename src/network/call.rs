@@ -84,6 +84,11 @@ impl<T> Inbox<T> {
         self.wake.notify_one();
     }
 
+    /// As [`Inbox::drain`], in exchange for an empty list that is used again.
+    pub(crate) fn swap(&self, into: &mut Vec<(T, Outcome)>) {
+        std::mem::swap(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner), into);
+    }
+
     /// All that arrived since the last call, in order of arrival.
     pub(crate) fn drain(&self) -> Vec<(T, Outcome)> {
         std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner))

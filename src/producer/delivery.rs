@@ -113,15 +113,24 @@ impl Completion {
         Self { partition, settled: OnceLock::new(), waiting: Mutex::default() }
     }
 
-    /// `count` of `total` records, from the one at `first`, are settled. All are awake when the last is.
-    pub(super) fn settle(&self, first: u32, count: u32, total: u32, outcome: Outcome) {
+    /// As new, for the next batch.
+    pub(super) fn reset(&mut self, partition: i32) {
+        self.partition = partition;
+        self.settled.take();
+        let waiting = self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner);
+        waiting.parts.clear();
+        waiting.wakers.clear();
+    }
+
+    /// `count` of `total` records, from the one at `first`, are settled. All are woken when the last is: then it says so.
+    pub(super) fn settle(&self, first: u32, count: u32, total: u32, outcome: Outcome) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let settled = if count == total {
             Settled::Whole(outcome)
         } else {
             waiting.parts.push(Part { first, count, outcome });
             if waiting.parts.iter().map(|part| part.count).sum::<u32>() < total {
-                return;
+                return false;
             }
             let mut parts = std::mem::take(&mut waiting.parts);
             parts.sort_by_key(|part| part.first);
@@ -134,9 +143,12 @@ impl Completion {
         };
         let already = self.settled.set(settled).is_err();
         debug_assert!(!already, "a batch ended twice");
-        let wakers = std::mem::take(&mut waiting.wakers);
+        let mut wakers = std::mem::take(&mut waiting.wakers);
         drop(waiting);
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        wakers.drain(..).flatten().for_each(Waker::wake);
+        // The list has room for those of the next batch.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).wakers = wakers;
+        true
     }
 
     /// Ready once every record of the batch is settled. `slot` belongs to who polls, until [`Completion::forget`].

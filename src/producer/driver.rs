@@ -42,6 +42,7 @@ pub(super) struct Driver {
     /// The request for a producer id that is under way.
     identity: Option<Pin<Box<dyn Future<Output = Identified> + Send>>>,
     signalled: Vec<Key>,
+    outcomes: Vec<(Ticket, call::Outcome)>,
 }
 
 impl Driver {
@@ -53,6 +54,7 @@ impl Driver {
             cluster: shared.core.watch_cluster(),
             identity: None,
             signalled: Vec::new(),
+            outcomes: Vec::new(),
             shared,
         }
     }
@@ -126,7 +128,8 @@ impl Driver {
         for (key, number, sealed) in std::mem::take(&mut *lock(&self.sealed)) {
             self.sender.handle_sealed(now, key, number, sealed);
         }
-        for (ticket, outcome) in self.inbox.drain() {
+        self.inbox.swap(&mut self.outcomes);
+        for (ticket, outcome) in self.outcomes.drain(..) {
             match outcome {
                 Ok(_) if self.shared.options.acks.code() == 0 => {
                     self.sender.handle_unacknowledged(now, ticket)
@@ -192,11 +195,14 @@ impl Driver {
                 {
                     partition.unsettled.fetch_sub(1, Ordering::Relaxed);
                 }
-                tag.settle(first, count, total, outcome);
+                let last = tag.settle(first, count, total, outcome);
                 if let Some(bytes) = bytes {
                     self.shared.recycle(bytes);
                 }
                 self.shared.release(reserved);
+                if last {
+                    self.shared.spend(tag);
+                }
             }
             Event::Seal { key, number, builder } => {
                 let (codec, level) = (self.shared.options.compression, self.shared.options.level);

@@ -1,5 +1,5 @@
 //! What the application's threads and the driver of one producer share.
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -17,6 +17,9 @@ use crate::state::producer::{Buffer, Buffers, Closed, Counters, Key, Look};
 /// Buffers kept for reuse take at most this share of `buffer_memory`.
 const POOL_SHARE: usize = 4;
 
+/// Completions kept for reuse.
+const MOST_SPENT: usize = 512;
+
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) core: Arc<Core>,
@@ -31,6 +34,8 @@ pub(super) struct Shared {
     /// Sends that wait for room.
     pub(super) waiting: AtomicUsize,
     pool: Mutex<Vec<Vec<u8>>>,
+    /// Completions of settled batches, oldest first, for reuse once their deliveries are gone.
+    spent: Mutex<VecDeque<Arc<Completion>>>,
     pub(super) flushes: Mutex<Vec<oneshot::Sender<Vec<Arc<Completion>>>>>,
     pub(super) closing: AtomicBool,
     /// Becomes true when the driver has ended.
@@ -153,6 +158,7 @@ impl Shared {
             room: Semaphore::new(options.buffer_memory),
             waiting: AtomicUsize::new(0),
             pool: Mutex::default(),
+            spent: Mutex::default(),
             flushes: Mutex::default(),
             closing: AtomicBool::new(false),
             ended: watch::Sender::new(false),
@@ -284,7 +290,25 @@ impl Shared {
         partition.unsettled.fetch_add(1, Ordering::Relaxed);
         let reused = if capacity >= self.options.batch_limit() { lock(&self.pool).pop() } else { None };
         let bytes = reused.unwrap_or_else(|| Vec::with_capacity(capacity));
-        (bytes, Arc::new(Completion::new(partition.number)), super::now())
+        let completion =
+            self.reuse(partition.number).unwrap_or_else(|| Arc::new(Completion::new(partition.number)));
+        (bytes, completion, super::now())
+    }
+
+    fn reuse(&self, partition: i32) -> Option<Arc<Completion>> {
+        let mut spent = lock(&self.spent);
+        // Whoever keeps deliveries keeps it.
+        Arc::get_mut(spent.front_mut()?)?.reset(partition);
+        spent.pop_front()
+    }
+
+    /// The records of this completion are settled.
+    pub(super) fn spend(&self, completion: Arc<Completion>) {
+        let mut spent = lock(&self.spent);
+        if spent.len() == MOST_SPENT {
+            spent.pop_front();
+        }
+        spent.push_back(completion);
     }
 
     /// Keeps the buffer of a settled batch if it is of full size and nobody else reads it.

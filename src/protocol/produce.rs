@@ -44,7 +44,16 @@ pub(crate) fn encode(
     head.extend_from_slice(&acks.to_be_bytes());
     head.extend_from_slice(&timeout_ms.to_be_bytes());
     put_count(head, flexible, parts.chunk_by(same_topic).count());
-    let mut cuts = Vec::with_capacity(parts.len());
+    // Where the batches go; most requests have few.
+    let (mut few, mut many) = ([0; 32], Vec::new());
+    let cuts = match few.get_mut(..parts.len()) {
+        Some(few) => few,
+        None => {
+            many.resize(parts.len(), 0);
+            many.as_mut_slice()
+        }
+    };
+    let mut places = cuts.iter_mut();
     for topic in parts.chunk_by(same_topic) {
         if let Some(first) = topic.first() {
             if version >= TOPIC_IDS {
@@ -57,7 +66,9 @@ pub(crate) fn encode(
         for part in topic {
             head.extend_from_slice(&part.partition.to_be_bytes());
             put_length(head, flexible, part.records.len());
-            cuts.push(head.len());
+            if let Some(place) = places.next() {
+                *place = head.len();
+            }
             put_tags(head, flexible);
         }
         put_tags(head, flexible);

@@ -44,6 +44,12 @@ impl BatchBuilder {
         self.bytes.len()
     }
 
+    /// Exactly the bytes of a batch with this record only.
+    pub(crate) fn size_alone(record: &Record<'_>) -> usize {
+        let length = encoded_length(0, 0, record);
+        HEADER_LEN + varint_len(length as i32) + length
+    }
+
     /// Exactly the bytes the batch will have when this record is appended.
     #[inline]
     pub(crate) fn size_with(&self, timestamp: i64, record: &Record<'_>) -> usize {

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use super::Key;
 use crate::record::Record;
-use crate::record::batch::HEADER_LEN;
 use crate::record::builder::BatchBuilder;
 
 /// The least memory a new batch gets, so that small records do not make it grow time and again.
@@ -161,7 +160,7 @@ impl<T: Clone> Buffer<T> {
                 return Ok(Place { tag: batch.tag.clone(), index, timestamp, signal: false });
             }
         }
-        let alone = BatchBuilder::new(HEADER_LEN).size_with(timestamp, record);
+        let alone = BatchBuilder::size_alone(record);
         if alone > self.largest {
             return Err(Refusal::TooLarge { size: alone });
         }

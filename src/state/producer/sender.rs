@@ -121,6 +121,8 @@ pub(crate) struct Sender<T, B> {
     nodes: BTreeMap<i32, Node>,
     /// Requests without an answer, oldest first.
     requests: BTreeMap<Ticket, Waiting>,
+    /// Lists of keys, to be used again.
+    spare: Vec<Vec<Key>>,
     /// When metadata was asked for because a node was silent.
     doubted: Option<Instant>,
     identity: Identity,
@@ -142,6 +144,7 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
             queues: Vec::new(),
             nodes: BTreeMap::new(),
             requests: BTreeMap::new(),
+            spare: Vec::new(),
             doubted: None,
             timers: BTreeSet::new(),
             events: VecDeque::new(),
@@ -235,21 +238,18 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
                     self.nodes.entry(node).or_default().throttled_until = Some(until);
                     self.events.push_back(Event::Throttle { node, until });
                 }
-                let silent = Malformed { what: "the answer leaves the partition out", left: 0 };
-                self.unanswered(
-                    now,
-                    ticket,
-                    &keys,
-                    &NoAnswer { error: malformed(address, silent), sent: true },
-                );
+                if keys.iter().all(|&key| key == ANSWERED) {
+                    keys.clear();
+                    self.spare.push(keys);
+                } else {
+                    let silent = Malformed { what: "the answer leaves the partition out", left: 0 };
+                    let failure = NoAnswer { error: malformed(address, silent), sent: true };
+                    self.unanswered(now, ticket, keys, &failure);
+                }
             }
             Err(error) => {
-                self.unanswered(
-                    now,
-                    ticket,
-                    &keys,
-                    &NoAnswer { error: malformed(address, error), sent: true },
-                );
+                let failure = NoAnswer { error: malformed(address, error), sent: true };
+                self.unanswered(now, ticket, keys, &failure);
             }
         }
     }
@@ -272,7 +272,7 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
     pub(crate) fn handle_disconnect(&mut self, now: Instant, ticket: Ticket, failure: &NoAnswer) {
         let Some((_, keys)) = self.end(ticket) else { return };
         self.events.push_back(Event::RefreshMetadata);
-        self.unanswered(now, ticket, &keys, failure);
+        self.unanswered(now, ticket, keys, failure);
     }
 
     pub(crate) fn handle_identity(
@@ -363,8 +363,14 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
                 && !node.ready.is_empty()
                 && node.throttled_until.is_none_or(|until| until <= now)
         };
-        let able: Vec<i32> = self.nodes.iter().filter(|(_, node)| able(node)).map(|(&id, _)| id).collect();
-        able.into_iter().find_map(|node| self.build(now, node))
+        let mut from = i32::MIN;
+        while let Some((&node, _)) = self.nodes.range(from..).find(|(_, node)| able(node)) {
+            if let Some(request) = self.build(now, node) {
+                return Some(request);
+            }
+            from = node.checked_add(1)?;
+        }
+        None
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event<T>> {

@@ -174,7 +174,7 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
     /// One request to this node, with one batch of each partition that is ready, as far as they fit.
     pub(super) fn build(&mut self, now: Instant, node: i32) -> Option<Request> {
         let ticket = Ticket(self.next_number);
-        let mut chosen: Vec<(Key, Part)> = Vec::new();
+        let (mut keys, mut parts) = (self.spare.pop().unwrap_or_default(), Vec::new());
         let mut size = 0;
         for _ in 0..self.nodes.get(&node)?.ready.len() {
             let Some(key) = self.nodes.get_mut(&node).and_then(|node| node.ready.pop_front()) else { break };
@@ -188,7 +188,7 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
                 continue;
             };
             let takes = batch.len() + produce::overhead(&queue.topic);
-            if !chosen.is_empty() && size + takes > self.settings.max_request_size {
+            if !keys.is_empty() && size + takes > self.settings.max_request_size {
                 queue.listed = true;
                 if let Some(node) = self.nodes.get_mut(&node) {
                     node.ready.push_front(key);
@@ -202,23 +202,27 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
                     size += takes;
                     queue.sent(at, ticket, node);
                     let (topic, topic_id) = (queue.topic.clone(), queue.topic_id);
-                    chosen.push((key, Part { topic, topic_id, partition: queue.partition, records }));
+                    keys.push(key);
+                    parts.push(Part { topic, topic_id, partition: queue.partition, records });
                 }
                 Some((_, Err(error))) => self.fail(key, at, Error::from(error), Vec::new()),
                 None => {}
             }
             self.visit(now, key);
         }
-        if chosen.is_empty() {
+        if parts.is_empty() {
             return None;
         }
-        // A request names a topic once.
-        chosen.sort_by(|a, b| a.1.topic.cmp(&b.1.topic));
+        if !parts.is_sorted_by(|a, b| a.topic <= b.topic) {
+            // A request names a topic once.
+            let mut both: Vec<(Key, Part)> = keys.into_iter().zip(parts).collect();
+            both.sort_by(|a, b| a.1.topic.cmp(&b.1.topic));
+            (keys, parts) = both.into_iter().unzip();
+        }
         self.next_number += 1;
         self.counters.requests += 1;
-        self.counters.batches += chosen.len() as u64;
-        self.counters.bytes += chosen.iter().map(|(_, part)| part.records.len() as u64).sum::<u64>();
-        let (keys, parts): (Vec<Key>, Vec<Part>) = chosen.into_iter().unzip();
+        self.counters.batches += parts.len() as u64;
+        self.counters.bytes += parts.iter().map(|part| part.records.len() as u64).sum::<u64>();
         self.nodes.entry(node).or_default().in_flight += 1;
         self.requests.insert(ticket, Waiting { node, keys, sent: now });
         Some(Request::Produce { ticket, node, parts, deadline: now + self.settings.request_timeout })
@@ -359,9 +363,15 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
     }
 
     /// The parts of a request that got no answer.
-    pub(super) fn unanswered(&mut self, now: Instant, ticket: Ticket, keys: &[Key], failure: &NoAnswer) {
+    pub(super) fn unanswered(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        mut keys: Vec<Key>,
+        failure: &NoAnswer,
+    ) {
         let hopeless = !failure.sent && !failure.error.is_retriable();
-        for &key in keys.iter().filter(|&&key| key != ANSWERED) {
+        for key in keys.drain(..).filter(|&key| key != ANSWERED) {
             let Some(queue) = self.queues.get_mut(key) else { continue };
             if let Some(at) = queue.find(ticket) {
                 queue.requeue(at, failure.sent);
@@ -373,6 +383,7 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
             }
             self.visit(now, key);
         }
+        self.spare.push(keys);
     }
 
     /// What waits for a producer id will not get one.
