@@ -134,6 +134,7 @@ impl BatchHeader {
     }
 
     /// The sequence number of its last record; sequences wrap from `i32::MAX` to 0.
+    #[cfg(any(test, feature = "broker"))]
     pub(crate) fn last_sequence(&self) -> i32 {
         sequence_after(self.base_sequence, self.last_offset_delta)
     }
@@ -193,6 +194,7 @@ pub(crate) struct Batches {
 
 impl Batches {
     /// Whether bytes of a frame that is not complete are left. Means something only after the iteration ended.
+    #[cfg(any(test, feature = "broker"))]
     pub(crate) fn truncated(&self) -> bool {
         !self.rest.is_empty() && !self.failed
     }
@@ -268,6 +270,7 @@ pub(crate) fn restamp(batch: Bytes, stamp: Stamp) -> Result<Bytes, BatchError> {
 }
 
 /// Gives all records of a batch the time at which the log took it.
+#[cfg(any(test, feature = "broker"))]
 pub(crate) fn set_log_append_time(batch: Bytes, now: i64) -> Result<Bytes, BatchError> {
     change(batch, |header| {
         header.attributes |= LOG_APPEND_TIME;
@@ -276,6 +279,7 @@ pub(crate) fn set_log_append_time(batch: Bytes, now: i64) -> Result<Bytes, Batch
 }
 
 /// Gives a batch its place in a log. The checksum does not cover these fields.
+#[cfg(any(test, feature = "broker"))]
 pub(crate) fn set_place(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
     assert!(batch.len() >= HEADER_LEN, "not a batch");
     batch[..8].copy_from_slice(&base_offset.to_be_bytes());

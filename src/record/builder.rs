@@ -2,7 +2,7 @@
 use bytes::Bytes;
 
 use super::batch::{self, BatchHeader, HEADER_LEN, RawBatch, Stamp};
-use super::reader::{ControlRecord, DecodedBatch};
+use super::reader::DecodedBatch;
 use super::{BatchError, Compression, Record, compression};
 use crate::protocol::primitives::{put_varint, put_varlong, varint_len, varlong_len, zigzag_long};
 
@@ -286,8 +286,9 @@ pub(crate) fn split(batch: &Bytes, limit: usize) -> Result<Option<(BatchBuilder,
 }
 
 /// A batch with the one record that ends a transaction, as a coordinator has it written.
+#[cfg(any(test, feature = "broker"))]
 pub(crate) fn control_batch(
-    kind: ControlRecord,
+    kind: super::reader::ControlRecord,
     coordinator_epoch: i32,
     timestamp: i64,
     stamp: Stamp,

@@ -17,11 +17,19 @@ pub(crate) enum BatchError {
     MissingFeature { codec: &'static str },
     #[error("the batch inflates to more than the limit of {limit} bytes")]
     TooLarge { limit: usize },
+    #[cfg_attr(
+        not(any(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd")),
+        allow(dead_code)
+    )]
     #[error("{codec}: {cause}")]
     Codec { codec: &'static str, cause: String },
 }
 
 impl BatchError {
+    #[cfg_attr(
+        not(any(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd")),
+        allow(dead_code)
+    )]
     pub(super) fn codec(codec: &'static str, cause: impl std::fmt::Display) -> Self {
         Self::Codec { codec, cause: cause.to_string() }
     }

@@ -23,6 +23,7 @@ pub(crate) enum ControlRecord {
 }
 
 impl ControlRecord {
+    #[cfg(any(test, feature = "broker"))]
     pub(crate) fn id(self) -> i16 {
         match self {
             Self::Abort => 0,

@@ -98,6 +98,7 @@ pub(crate) fn available(codec: Compression) -> Result<(), BatchError> {
 }
 
 /// Appends the compressed `input` to `out`. `level` is the codec's own scale; `None` is its default.
+#[cfg_attr(not(any(feature = "gzip", feature = "zstd")), allow(unused_variables))] // only they have levels
 pub(crate) fn compress(
     codec: Compression,
     level: Option<i32>,
@@ -125,21 +126,20 @@ pub(crate) fn compress(
 /// Inflates `input`. The result has at most `limit` bytes, and never more than twice that is held on the way to it,
 /// whatever the input claims.
 pub(crate) fn decompress(codec: Compression, input: &Bytes, limit: usize) -> Result<Bytes, BatchError> {
-    let out = match codec {
+    Ok(match codec {
         Compression::None if input.len() > limit => return Err(BatchError::TooLarge { limit }),
-        Compression::None => return Ok(input.clone()),
+        Compression::None => input.clone(),
         #[cfg(feature = "gzip")]
-        Compression::Gzip => gzip::decompress(input, limit)?,
+        Compression::Gzip => gzip::decompress(input, limit)?.into(),
         #[cfg(feature = "snappy")]
-        Compression::Snappy => snappy::decompress(input, limit)?,
+        Compression::Snappy => snappy::decompress(input, limit)?.into(),
         #[cfg(feature = "lz4")]
-        Compression::Lz4 => lz4::decompress(input, limit)?,
+        Compression::Lz4 => lz4::decompress(input, limit)?.into(),
         #[cfg(feature = "zstd")]
-        Compression::Zstd => zstd::decompress(input, limit)?,
+        Compression::Zstd => zstd::decompress(input, limit)?.into(),
         #[allow(unreachable_patterns)]
         codec => return Err(BatchError::MissingFeature { codec: codec.name() }),
-    };
-    Ok(Bytes::from(out))
+    })
 }
 
 /// Room for `more` bytes behind those there: twice as much as before, but nothing that the limit forbids to use.
