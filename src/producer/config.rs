@@ -86,6 +86,20 @@ impl Options {
 }
 
 /// Makes a [`Producer`]. Every option has the default of Kafka 4; checked once, in [`ProducerBuilder::build`].
+///
+/// ```
+/// use std::time::Duration;
+/// use milena::{Client, Compression};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> milena::Result<()> {
+/// # let broker = milena::broker::Broker::start().await?;
+/// # let client = Client::connect(&broker.address()).await?;
+/// let options = client.producer().linger(Duration::from_millis(20)).compression(Compression::Lz4);
+/// let producer = options.set("delivery.timeout.ms", "30000")?.build().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct ProducerBuilder {

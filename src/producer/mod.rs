@@ -38,17 +38,19 @@ impl Client {
 /// Dropping the last clone, [`ProducerTopic`]s included, ends the producer at once: deliveries that are not settled end with
 /// [`ErrorKind::Closed`](crate::ErrorKind::Closed). [`Producer::close`] sends everything first.
 ///
-/// ```no_run
+/// ```
 /// use milena::{Client, Record};
 ///
-/// # async fn example() -> milena::Result<()> {
-/// let client = Client::connect("localhost:9092").await?;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> milena::Result<()> {
+/// # let broker = milena::broker::Broker::start().await?;
+/// let client = Client::connect(&broker.address()).await?;
 /// let producer = client.producer().build().await?;
 /// let orders = producer.topic("orders");
 ///
 /// let delivery = orders.send(Record::value("3 apples").key("42")).await?;
 /// let written = delivery.await?;
-/// println!("partition {}, offset {:?}", written.partition, written.offset);
+/// assert_eq!((written.partition, written.offset), (0, Some(0)));
 /// producer.close().await?;
 /// # Ok(())
 /// # }

@@ -14,6 +14,7 @@ mod embedded;
 mod faults;
 mod idle;
 mod legacy;
+mod produce;
 mod sample;
 mod versions;
 
