@@ -33,6 +33,7 @@ pub(super) struct Shared {
     pub(super) room: Semaphore,
     /// Sends that wait for room.
     pub(super) waiting: AtomicUsize,
+    pub(super) slow_sends: AtomicU32,
     pool: Mutex<Vec<Vec<u8>>>,
     /// Completions of settled batches, oldest first, for reuse once their deliveries are gone.
     spent: Mutex<VecDeque<Arc<Completion>>>,
@@ -157,6 +158,7 @@ impl Shared {
             wake: Arc::default(),
             room: Semaphore::new(options.buffer_memory),
             waiting: AtomicUsize::new(0),
+            slow_sends: AtomicU32::new(0),
             pool: Mutex::default(),
             spent: Mutex::default(),
             flushes: Mutex::default(),

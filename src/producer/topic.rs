@@ -10,6 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
 use crate::state::producer::Refusal;
 
+/// A send that opens a batch, or waits, leaves the thread to others each time so many of them were made.
+const SLOW_SENDS_PER_TURN: u32 = 16;
+
 /// One topic of a [`Producer`](super::Producer): what has to be looked up by name is looked up once. Cheap to clone.
 ///
 /// It keeps its producer alive.
@@ -176,6 +179,10 @@ impl ProducerTopic {
     }
 
     async fn send_slowly(&self, record: Record<'_>) -> Result<Delivery> {
+        // Now and then the driver gets a turn, where it shares a thread with somebody who only sends.
+        if self.shared().slow_sends.fetch_add(1, Ordering::Relaxed) % SLOW_SENDS_PER_TURN == 0 {
+            tokio::task::yield_now().await;
+        }
         let mut blocked = match self.append(&record, &mut 0) {
             Ok(delivery) => return Ok(delivery),
             Err(blocked) => blocked,
