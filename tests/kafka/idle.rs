@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use milena::{Client, Record};
 
 use crate::on_calm_kafka;
-use crate::support::kafka::{NEWEST, TopicSpec};
+use crate::support::kafka::{Cluster, NEWEST, TopicSpec};
 
 const BUSY: [&[i32]; 4] = [&[1]; 4];
 const IDLE: [&[i32]; 4] = [&[2], &[3], &[2], &[3]];
@@ -12,25 +12,44 @@ const IDLE: [&[i32]; 4] = [&[2], &[3], &[2], &[3]];
 #[test]
 fn two_idle_nodes_cost_the_busy_one_no_byte() {
     on_calm_kafka(NEWEST, 3, async |kafka, client| {
-        kafka.create_topic(&TopicSpec { name: "busy", assignment: &BUSY, ..TopicSpec::default() });
-        kafka.create_topic(&TopicSpec { name: "idle", assignment: &IDLE, ..TopicSpec::default() });
-        let count = 60_000;
-        write(&client, count).await;
-
-        let alone = read(&client, &["busy"], count).await;
-        let (elapsed, ratio) = read(&client, &["busy", "idle"], count).await;
-        println!(
-            "{count} records: alone {:?}, beside two idle nodes {elapsed:?}; {ratio:.4} fetched per delivered",
-            alone.0
-        );
+        let (busy, idle) = topics(kafka, "");
+        write(&client, &busy, 60_000).await;
+        let (_, ratio) = read(&client, &[&busy, &idle], 60_000).await;
         // A batch at the end of an answer may be cut off, and is fetched again.
         assert!(ratio < 1.01, "{ratio} bytes fetched for each byte delivered");
     });
 }
 
-async fn write(client: &Client, count: usize) {
+/// `cargo test --release --test kafka -- --ignored --nocapture figures`
+#[test]
+#[ignore = "a measurement"]
+fn figures_of_a_busy_node_beside_two_idle_ones() {
+    on_calm_kafka(NEWEST, 3, async |kafka, client| {
+        const COUNT: usize = 1_000_000;
+        let (busy, idle) = topics(kafka, "-figures");
+        write(&client, &busy, COUNT).await;
+        read(&client, &[&busy], COUNT).await; // once to warm up
+        for _ in 0..5 {
+            let (alone, _) = read(&client, &[&busy], COUNT).await;
+            let (beside, ratio) = read(&client, &[&busy, &idle], COUNT).await;
+            println!(
+                "alone {alone:?}, beside two idle nodes {beside:?}; {ratio:.4} bytes fetched per byte delivered"
+            );
+        }
+    });
+}
+
+/// A topic on one node alone, and one of the two others, in which there will be nothing.
+fn topics(kafka: &Cluster, suffix: &str) -> (String, String) {
+    let (busy, idle) = (format!("busy{suffix}"), format!("idle{suffix}"));
+    kafka.create_topic(&TopicSpec { name: &busy, assignment: &BUSY, ..TopicSpec::default() });
+    kafka.create_topic(&TopicSpec { name: &idle, assignment: &IDLE, ..TopicSpec::default() });
+    (busy, idle)
+}
+
+async fn write(client: &Client, topic: &str, count: usize) {
     let producer = client.producer().linger(Duration::from_millis(20)).build().await.unwrap();
-    let busy = producer.topic("busy");
+    let busy = producer.topic(topic);
     let value = "x".repeat(100);
     for number in 0..count {
         let partition = (number % BUSY.len()) as i32;
@@ -42,8 +61,9 @@ async fn write(client: &Client, count: usize) {
 }
 
 /// Time to read so many records, and the bytes fetched for each byte handed out.
-async fn read(client: &Client, topics: &[&'static str], count: usize) -> (Duration, f64) {
-    let mut consumer = client.consumer().topics(topics.iter().copied()).build().await.unwrap();
+async fn read(client: &Client, topics: &[&str], count: usize) -> (Duration, f64) {
+    let mut consumer =
+        client.consumer().topics(topics.iter().copied().map(str::to_owned)).build().await.unwrap();
     let start = Instant::now();
     let mut rest = count;
     while rest > 0 {
