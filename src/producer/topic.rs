@@ -180,7 +180,7 @@ impl ProducerTopic {
 
     async fn send_slowly(&self, record: Record<'_>) -> Result<Delivery> {
         // Now and then the driver gets a turn, where it shares a thread with somebody who only sends.
-        if self.shared().slow_sends.fetch_add(1, Ordering::Relaxed) % SLOW_SENDS_PER_TURN == 0 {
+        if self.shared().slow_sends.fetch_add(1, Ordering::Relaxed).is_multiple_of(SLOW_SENDS_PER_TURN) {
             tokio::task::yield_now().await;
         }
         let mut blocked = match self.append(&record, &mut 0) {
