@@ -6,13 +6,12 @@
 //! cargo test --release -p milena-cli --test demo -- --ignored --nocapture --test-threads 1
 //! ```
 use std::process::{Child, Command, Output, Stdio};
-use std::thread;
 use std::time::Duration;
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-use support::kafka::{Cluster, NEWEST, available, shared};
+use support::kafka::{self, Cluster, NEWEST, available, shared};
 
 const RUNS: usize = 5;
 
@@ -85,8 +84,7 @@ fn figures_on_three_real_nodes_of_which_one_is_killed() {
     for run in 1..=RUNS {
         let killed = run as i32 % 3 + 1;
         let child = start(&["--bootstrap", &kafka.bootstrap()]);
-        // Not to wait for something: to be midway.
-        thread::sleep(Duration::from_secs(3));
+        kafka::let_pass(Duration::from_secs(3));
         faults.kill(killed);
         let said = answered(child.wait_with_output().unwrap(), 20_000);
         println!("three nodes, node {killed} killed, run {run}: {said}");

@@ -334,6 +334,11 @@ pub fn wait_for<T>(what: &str, within: Duration, mut look: impl FnMut() -> Resul
     }
 }
 
+/// Lets time pass, for a fault that is to strike midway: to wait for something, use [`wait_for`].
+pub fn let_pass(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Removes what processes that are gone have left behind.
 fn sweep(root: &Path) {
     let is_gone = |name: &str| {
