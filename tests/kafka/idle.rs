@@ -25,7 +25,7 @@ fn two_idle_nodes_cost_the_busy_one_no_byte() {
 #[ignore = "a measurement"]
 fn figures_of_a_busy_node_beside_two_idle_ones() {
     on_calm_kafka(NEWEST, 3, async |kafka, client| {
-        const COUNT: usize = 1_000_000;
+        const COUNT: usize = 5_000_000;
         let (busy, idle) = topics(kafka, "-figures");
         write(&client, &busy, COUNT).await;
         read(&client, &[&busy], COUNT).await; // once to warm up
