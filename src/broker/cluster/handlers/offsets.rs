@@ -26,17 +26,18 @@ use crate::record::reader::DecodedBatch;
 /// What a batch may inflate to when a timestamp is looked for in it.
 const MAX_INFLATED: usize = 256 * 1024 * 1024;
 
+/// The partitions of one topic, as faults name them.
+fn named(topic: &str, partitions: impl Iterator<Item = i32>) -> impl Iterator<Item = (Arc<str>, i32)> {
+    let name: Arc<str> = Arc::from(topic);
+    partitions.map(move |partition| (name.clone(), partition))
+}
+
 impl Handle for ListOffsetsRequest {
     fn subjects(&self, _cluster: &Cluster) -> Vec<(Arc<str>, i32)> {
-        let of = |topic: &list_offsets_request::ListOffsetsTopic| {
-            let name: Arc<str> = Arc::from(topic.name.as_str());
-            topic
-                .partitions
-                .iter()
-                .map(move |asked| (name.clone(), asked.partition_index))
-                .collect::<Vec<_>>()
-        };
-        self.topics.iter().flat_map(of).collect()
+        let topics = self.topics.iter();
+        topics
+            .flat_map(|topic| named(&topic.name, topic.partitions.iter().map(|asked| asked.partition_index)))
+            .collect()
     }
 
     fn handle(self, cluster: &mut Cluster, call: &Call) -> Reply<ListOffsetsResponse> {
@@ -124,11 +125,10 @@ fn in_batch(log: &Log, stored: &Stored, timestamp: i64) -> Result<Option<(i64, i
 
 impl Handle for OffsetForLeaderEpochRequest {
     fn subjects(&self, _cluster: &Cluster) -> Vec<(Arc<str>, i32)> {
-        let of = |topic: &offset_for_leader_epoch_request::OffsetForLeaderTopic| {
-            let name: Arc<str> = Arc::from(topic.topic.as_str());
-            topic.partitions.iter().map(move |asked| (name.clone(), asked.partition)).collect::<Vec<_>>()
-        };
-        self.topics.iter().flat_map(of).collect()
+        let topics = self.topics.iter();
+        topics
+            .flat_map(|topic| named(&topic.topic, topic.partitions.iter().map(|asked| asked.partition)))
+            .collect()
     }
 
     fn handle(self, cluster: &mut Cluster, call: &Call) -> Reply<OffsetForLeaderEpochResponse> {
@@ -162,15 +162,10 @@ impl Handle for OffsetForLeaderEpochRequest {
 
 impl Handle for DeleteRecordsRequest {
     fn subjects(&self, _cluster: &Cluster) -> Vec<(Arc<str>, i32)> {
-        let of = |topic: &delete_records_request::DeleteRecordsTopic| {
-            let name: Arc<str> = Arc::from(topic.name.as_str());
-            topic
-                .partitions
-                .iter()
-                .map(move |asked| (name.clone(), asked.partition_index))
-                .collect::<Vec<_>>()
-        };
-        self.topics.iter().flat_map(of).collect()
+        let topics = self.topics.iter();
+        topics
+            .flat_map(|topic| named(&topic.name, topic.partitions.iter().map(|asked| asked.partition_index)))
+            .collect()
     }
 
     fn handle(self, cluster: &mut Cluster, call: &Call) -> Reply<DeleteRecordsResponse> {
