@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// Chooses partitions, see [`ProducerBuilder::partitioner`](crate::ProducerBuilder::partitioner).
 ///
 /// A choice has to be a pure function of its arguments if equal keys are to meet in one partition. It is made on the
-/// thread that sends, so it should be short.
+/// thread that sends, so it should be short. It may be asked for more than once for one record, when the first choice has no room.
 ///
 /// ```
 /// use milena::Partitioner;
