@@ -27,8 +27,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::error_code::ErrorCode;
 
 mod api;
-mod cluster;
-mod config;
+pub(crate) mod cluster;
+pub(crate) mod config;
 mod data;
 mod fault;
 mod listener;
