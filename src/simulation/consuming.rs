@@ -405,6 +405,8 @@ impl Consuming {
                     let skipped = log.check_none_between(expected, position, committed);
                     skipped
                         .map_err(|what| format!("partition {partition}: by position {position}: {what}"))?;
+                    // Markers and aborted records are passed without a word.
+                    reader.expected = Some(position);
                 }
             }
         }

@@ -200,8 +200,8 @@ pub(super) struct Script {
     command: Option<Instant>,
     write: Instant,
     later: Vec<(Instant, Later)>,
-    /// Until when something is wrong at a node.
-    trouble: BTreeMap<i32, Instant>,
+    /// Until when something is wrong at a node; `None` where that can be true of any node at any time.
+    trouble: Option<BTreeMap<i32, Instant>>,
     start: Instant,
     healed: bool,
     /// Transactions that were begun: producer and partitions.
@@ -220,7 +220,7 @@ impl Script {
             command: plan.between_commands.map(|between| now + between),
             write: now,
             later: Vec::new(),
-            trouble: BTreeMap::new(),
+            trouble: matches!(plan.weather, Weather::Calm | Weather::OneSick).then(BTreeMap::new),
             start: now,
             healed: false,
             transactions: BTreeMap::new(),
@@ -240,7 +240,7 @@ impl Script {
 
     /// Since when nothing is wrong at a node; `None` while something is, or may be.
     pub(super) fn well_since(&self, now: Instant, node: i32) -> Option<Instant> {
-        let until = self.trouble.get(&node).copied().unwrap_or(self.start);
+        let until = self.trouble.as_ref()?.get(&node).copied().unwrap_or(self.start);
         (until <= now).then_some(until)
     }
 
@@ -296,7 +296,9 @@ fn sicken(world: &mut World) {
     world.note(format_args!("node {node} hangs until {:?}", until - world.start));
     world.network.pause(node, until);
     let well = until + world.plan.request_timeout + Duration::from_secs(4);
-    world.script.trouble.insert(node, well);
+    if let Some(trouble) = &mut world.script.trouble {
+        trouble.insert(node, well);
+    }
     world.script.fault = None;
     world.plan.length = world.plan.length.max(until - world.start);
 }
@@ -579,5 +581,4 @@ pub(super) fn heal(world: &mut World) {
         consumer.settle(now, &world.truth);
     }
     world.script.healed = true;
-    world.script.trouble = (1..=world.plan.nodes).map(|node| (node, now + super::END)).collect();
 }
