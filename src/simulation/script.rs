@@ -105,6 +105,8 @@ impl Plan {
         plan.min_in_sync = plan.min_in_sync.min(plan.nodes as usize);
         if weather == Weather::Calm {
             plan.between_commands = None;
+            // From time to time the leader is asked again, while a fetch is parked at the replica.
+            plan.racks = false;
         }
         let producers = if weather == Weather::Unclean { 0 } else { random.random_range(1..3) };
         plan.producers = (0..producers).map(|_| plan.producer(random)).collect();
@@ -172,6 +174,11 @@ impl Plan {
 
     pub(super) fn is_calm(&self) -> bool {
         self.weather == Weather::Calm
+    }
+
+    /// Nodes before Kafka 2.4 tell no leader epochs that can be relied on: nobody could tell a stale leader, or a log that was cut off.
+    fn has_epochs(&self) -> bool {
+        self.release > Release::V2_1
     }
 
     /// Within what time everything happens that nothing stands in the way of.
@@ -340,12 +347,13 @@ fn strike(world: &mut World) -> Result<(), String> {
             // The others notice what is silent for long.
             world.note(format_args!("node {node} pauses for {time:?}"));
             world.network.pause(node, now + time);
-            if time > Duration::from_secs(2) && world.cluster.isolate_node(now, node) {
+            let noticed = time > Duration::from_secs(2) && world.plan.has_epochs();
+            if noticed && world.cluster.isolate_node(now, node) {
                 let later = now + time + millis(&mut world.script.random, 0..700);
                 world.script.later.push((later, Later::Rejoin(node)));
             }
         }
-        15 | 16 => {
+        15 | 16 if world.plan.has_epochs() => {
             world.note(format_args!("node {node} is isolated for {time:?}"));
             if world.cluster.isolate_node(now, node) {
                 world.script.later.push((now + time, Later::Rejoin(node)));
@@ -467,6 +475,7 @@ fn wear(world: &mut World) {
                 world.note(format_args!("partition {index}: {base} to {next} are compacted away"));
             }
         }
+        _ if !world.plan.has_epochs() => return,
         _ => {
             let Some(partition) = world.cluster.topics.partition_mut(TOPIC, index) else { return };
             partition.truncate(somewhere);
@@ -581,4 +590,6 @@ pub(super) fn heal(world: &mut World) {
         consumer.settle(now, &world.truth);
     }
     world.script.healed = true;
+    // Everybody gets a turn now.
+    world.script.later.push((now, Later::Faultless));
 }
