@@ -346,10 +346,11 @@ impl Core {
 
     /// Gives up all connections and ends all tasks. What is under way fails.
     pub(crate) async fn close(&self) {
+        // All is told before the first await: it goes on if this future is dropped.
         self.closed.send_replace(true);
         self.pool.close();
-        self.pool.join().await;
         self.tasks.abort();
+        self.pool.join().await;
         self.tasks.close().await;
     }
 }
