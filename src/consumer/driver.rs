@@ -298,40 +298,41 @@ impl Shared {
             ),
         }
     }
+}
 
-    /// The consumer's one task.
-    pub(super) async fn drive(self: Arc<Self>) {
-        let mut cluster = self.core.watch_cluster();
+/// The consumer's one task, made before it begins: however it ends, if only by its runtime before its first turn, nobody is left waiting.
+pub(super) struct Driver(pub(super) Arc<Shared>);
+
+impl Driver {
+    pub(super) async fn run(self) {
+        let shared = &self.0;
+        let mut cluster = shared.core.watch_cluster();
         cluster.mark_changed();
-        let mut client_closed = self.core.watch_closed();
-        // However it ends, nobody is left waiting.
-        let _closing = Closing(&self);
-        while !self.is_closed() {
-            let failed = std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner));
-            let deadline = self.take_in(failed, true);
+        let mut client_closed = shared.core.watch_closed();
+        while !shared.is_closed() {
+            let failed = std::mem::take(&mut *shared.failed.lock().unwrap_or_else(PoisonError::into_inner));
+            let deadline = shared.take_in(failed, true);
             let mut until: Pin<Box<dyn Future<Output = ()> + Send>> = match deadline {
                 Some(deadline) => Box::pin(tokio::time::sleep_until(deadline.into())),
                 None => Box::pin(std::future::pending()),
             };
             tokio::select! {
-                () = self.wake.notified() => {}
+                () = shared.wake.notified() => {}
                 _ = client_closed.wait_for(|closed| *closed) => return,
                 changed = cluster.changed() => {
                     if changed.is_err() {
                         return;
                     }
                     let snapshot = cluster.borrow_and_update().clone();
-                    self.lock().machine.handle_metadata(now(), &snapshot);
+                    shared.lock().machine.handle_metadata(now(), &snapshot);
                 }
-                () = &mut until => self.lock().machine.handle_deadline(now()),
+                () = &mut until => shared.lock().machine.handle_deadline(now()),
             }
         }
     }
 }
 
-struct Closing<'a>(&'a Shared);
-
-impl Drop for Closing<'_> {
+impl Drop for Driver {
     fn drop(&mut self) {
         self.0.close(false);
     }
