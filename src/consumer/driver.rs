@@ -121,9 +121,7 @@ impl Shared {
             let last: Vec<_> = std::iter::from_fn(|| inner.machine.poll_request(now)).collect();
             (std::mem::take(&mut inner.interest), inner.waiting.take(), last)
         };
-        for lane in 0..LANES as u32 {
-            self.core.release(Purpose::Fetch(self.number + lane));
-        }
+        self.release();
         if orderly {
             last.into_iter().for_each(|request| self.submit(now, request));
         }
@@ -135,6 +133,13 @@ impl Shared {
         }
         self.changed.notify_waiters();
         self.wake.notify_one();
+    }
+
+    /// Nothing is fetched any more.
+    fn release(&self) {
+        for lane in 0..LANES as u32 {
+            self.core.release(Purpose::Fetch(self.number + lane));
+        }
     }
 
     /// The next batch. All happens within one poll, so that giving up in between is impossible.
@@ -275,6 +280,10 @@ impl Shared {
                     },
                     completion,
                 );
+                // On two threads it may have been closed since it was asked above, and the connection just released is made again.
+                if self.is_closed() && purpose != Purpose::Rest {
+                    self.release();
+                }
             }
             What::Offsets(plan) => self.core.submit(
                 node,
