@@ -121,8 +121,9 @@ impl Requester {
         RequesterMetrics::new(state.router.counts(), state.router.in_flight())
     }
 
-    /// Refuses new calls, waits until those in flight have ended (each by its deadline) and stops reading. All clones
-    /// are closed.
+    /// Refuses new calls, waits until those in flight have ended (each by its deadline) and stops reading. Requests that
+    /// its own producer could not send are waited for, too: at the longest until their `delivery_timeout`, if no node
+    /// answers. All clones are closed.
     ///
     /// Cancel safe: the requester then stays closed to new calls, and `close` may be called again.
     pub async fn close(&self) {

@@ -224,7 +224,10 @@ pub struct Responder {
 impl Responder {
     /// Takes no more requests, lets the handlers that run finish, sends their replies and ends.
     ///
-    /// Cancel safe: it then still takes no more requests, and `close` may be called again.
+    /// It lasts as long as the handlers do, and until their replies are settled: at the longest the producer's `delivery_timeout`, if
+    /// no node answers.
+    ///
+    /// Cancel safe: it then still takes no more requests, the handlers go on, and `close` may be called again.
     pub async fn close(&self) {
         self.serving.stop();
         self.tasks.close().await;
