@@ -121,7 +121,7 @@ async fn asked(
     if state != State::Idle {
         let asking = requester.clone();
         call = Some(tokio::spawn(async move { asking.request("asked", "x").await }));
-        until("the handler runs", || responder.metrics().running == 1).await;
+        until("the handler has begun", || responder.metrics().requests == 1).await;
     }
     hang_if(broker, state);
     (requester, Arc::new(responder), call)
