@@ -1,5 +1,4 @@
 //! The client and its administration against the embedded broker, over TCP and in memory.
-use std::sync::Arc;
 use std::time::Duration;
 
 use milena::broker::{Api, Broker, Fault, Release};
@@ -160,53 +159,6 @@ async fn an_answer_cut_in_the_middle_says_how_far_it_came() {
     assert_eq!((error.kind(), error.api()), (ErrorKind::Connect, Some("DescribeConfigs")));
     assert!(error.to_string().contains("the connection ended after"), "{error}");
     assert!(client.admin().describe_configs("t").await.is_ok(), "the next connection serves");
-}
-
-#[tokio::test]
-async fn a_future_of_the_clients_can_be_dropped_at_every_await() {
-    let broker = Broker::start().await.unwrap();
-    for steps in 0.. {
-        let name = format!("t{steps}");
-        let connect = async {
-            let client = in_memory(&broker).build().await.unwrap();
-            client.admin().create_topics(NewTopic::new(&name, 1, 1)).await.unwrap();
-            client.admin().describe_topics([&name]).await.unwrap();
-            client.close().await;
-        };
-        if poll_at_most(connect, steps).await {
-            break;
-        }
-        // Whatever was dropped, the next client works.
-        let client = in_memory(&broker).build().await.unwrap();
-        client.admin().list_topics().await.unwrap();
-    }
-    until("all connections are closed", async || (broker.connections() == 0).then_some(())).await;
-}
-
-/// Polls a future so many times and drops it; whether it was done.
-async fn poll_at_most(future: impl Future<Output = ()>, mut polls: usize) -> bool {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|cx| {
-        if polls == 0 {
-            return std::task::Poll::Ready(false);
-        }
-        polls -= 1;
-        future.as_mut().poll(cx).map(|()| true)
-    })
-    .await
-}
-
-#[test]
-fn a_client_may_be_dropped_outside_its_runtime() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (broker, client) = runtime.block_on(async {
-        let broker = Broker::start().await.unwrap();
-        let client = Client::connect(&broker.address()).await.unwrap();
-        (Arc::new(broker), client)
-    });
-    drop(client);
-    drop(runtime);
-    drop(broker);
 }
 
 #[tokio::test]

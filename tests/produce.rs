@@ -418,28 +418,6 @@ async fn flush_waits_for_what_was_sent_before_and_close_for_all() {
 }
 
 #[tokio::test]
-async fn futures_dropped_halfway_lose_nothing() {
-    let (broker, producer) = world(1, 2, |options| options.linger(Duration::from_secs(60))).await;
-    let topic = producer.topic("t");
-    // A send that waits for the topic to be looked up.
-    assert!(poll(&mut Box::pin(topic.send(Record::value("never").partition(0)))).is_pending());
-    let mut deliveries = send_numbers(&topic, 3).await;
-    assert!(poll(&mut deliveries[0]).is_pending());
-    deliveries.remove(0);
-    assert!(poll(&mut Box::pin(producer.flush())).is_pending());
-    within(deliveries.remove(0)).await.unwrap();
-    let waits = topic.send(Record::value("waits").partition(7));
-    assert!(poll(&mut Box::pin(waits)).is_pending());
-    let last = within(topic.send(Record::value("00003").partition(0))).await.unwrap();
-    assert!(poll(&mut Box::pin(producer.close())).is_pending());
-    within(last).await.unwrap();
-    within(producer.close()).await.unwrap();
-    assert_eq!(values(&broker, 0), ["00000", "00001", "00002", "00003"]);
-    let metrics = producer.metrics();
-    assert_eq!((metrics.buffered_bytes, metrics.waiting_sends, metrics.records_written), (0, 0, 4));
-}
-
-#[tokio::test]
 async fn one_who_only_sends_leaves_the_driver_its_turns() {
     let (_broker, producer) = world(1, 1, |options| options.linger(Duration::ZERO)).await;
     let topic = producer.topic("t");

@@ -1,8 +1,10 @@
 //! The shell around the cluster: sockets, in-memory pipes, the clock. The only tasks of the broker are spawned here.
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -120,13 +122,18 @@ impl Shell {
         Ok(port)
     }
 
-    /// Closes a node's listener and waits until its port is free.
+    /// Closes a node's listener and waits until its port is free. Dropped, it can be called again.
     pub(super) async fn unlisten(&self, node: i32) {
-        let acceptor = lock(&self.tasks).acceptors.remove(&node);
-        if let Some(acceptor) = acceptor {
-            acceptor.abort();
-            let _ = acceptor.await;
-        }
+        let ended = poll_fn(|cx| {
+            let mut tasks = lock(&self.tasks);
+            if let Some(acceptor) = tasks.acceptors.get_mut(&node) {
+                acceptor.abort();
+                let _ = ready!(Pin::new(acceptor).poll(cx));
+                tasks.acceptors.remove(&node);
+            }
+            Poll::Ready(())
+        });
+        ended.await;
     }
 
     /// A pipe to the node at this address.

@@ -135,7 +135,7 @@ impl Broker {
     /// Stops a node, as a kill does: its connections break, its port refuses, other replicas take over its partitions
     /// in a new leader epoch. Its data is kept.
     ///
-    /// Cancel safe: dropped, the node is stopped but its port may still be bound.
+    /// Cancel safe: dropped, the node is stopped but its port may still be bound; [`Broker::start_node`] waits for it.
     ///
     /// # Errors
     /// If there is no such node or it is stopped.

@@ -86,7 +86,7 @@ impl Core {
             wake: wake.clone(),
             tasks,
         });
-        core.tasks.spawn(driver::run(Arc::downgrade(&core), wake, shared));
+        core.tasks.spawn(driver::run(driver::Open(Arc::downgrade(&core)), wake, shared));
         core
     }
 
@@ -346,11 +346,17 @@ impl Core {
 
     /// Gives up all connections and ends all tasks. What is under way fails.
     pub(crate) async fn close(&self) {
+        // All is told before the first await: it goes on if this future is dropped.
+        self.end();
+        self.tasks.abort();
+        self.pool.join().await;
+        self.tasks.close().await;
+    }
+
+    /// Nothing more is sent or waited for.
+    pub(super) fn end(&self) {
         self.closed.send_replace(true);
         self.pool.close();
-        self.pool.join().await;
-        self.tasks.abort();
-        self.tasks.close().await;
     }
 }
 

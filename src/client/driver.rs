@@ -16,8 +16,20 @@ use crate::state::metadata::{Metadata, Query};
 /// With nothing to do, it looks again after so long.
 const LONG: Duration = Duration::from_secs(60 * 60);
 
+/// A client without this task is closed: made before the task begins, as its runtime may end before the first turn.
+pub(super) struct Open(pub(super) Weak<Core>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(core) = self.0.upgrade() {
+            core.end();
+        }
+    }
+}
+
 /// Runs until the client is closed or its last handle is gone: it holds none itself while it waits.
-pub(super) async fn run(core: Weak<Core>, wake: Arc<Notify>, shared: Arc<Shared>) {
+pub(super) async fn run(open: Open, wake: Arc<Notify>, shared: Arc<Shared>) {
+    let core = &open.0;
     loop {
         let deadline = match core.upgrade() {
             Some(core) if !core.is_closed() => step(&core),

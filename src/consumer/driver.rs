@@ -113,16 +113,15 @@ impl Shared {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
-        let now = now();
+        // A drop may come when the thread ends, and the runtime's clock is gone: to let go, any time will do.
+        let now = if orderly { now() } else { Instant::now() };
         let (interest, waiting, last) = {
             let mut inner = self.lock();
             inner.machine.close(now);
             let last: Vec<_> = std::iter::from_fn(|| inner.machine.poll_request(now)).collect();
             (std::mem::take(&mut inner.interest), inner.waiting.take(), last)
         };
-        for lane in 0..LANES as u32 {
-            self.core.release(Purpose::Fetch(self.number + lane));
-        }
+        self.release();
         if orderly {
             last.into_iter().for_each(|request| self.submit(now, request));
         }
@@ -134,6 +133,13 @@ impl Shared {
         }
         self.changed.notify_waiters();
         self.wake.notify_one();
+    }
+
+    /// Nothing is fetched any more.
+    fn release(&self) {
+        for lane in 0..LANES as u32 {
+            self.core.release(Purpose::Fetch(self.number + lane));
+        }
     }
 
     /// The next batch. All happens within one poll, so that giving up in between is impossible.
@@ -274,6 +280,10 @@ impl Shared {
                     },
                     completion,
                 );
+                // On two threads it may have been closed since it was asked above, and the connection just released is made again.
+                if self.is_closed() && purpose != Purpose::Rest {
+                    self.release();
+                }
             }
             What::Offsets(plan) => self.core.submit(
                 node,
@@ -297,40 +307,41 @@ impl Shared {
             ),
         }
     }
+}
 
-    /// The consumer's one task.
-    pub(super) async fn drive(self: Arc<Self>) {
-        let mut cluster = self.core.watch_cluster();
+/// The consumer's one task, made before it begins: however it ends, if only by its runtime before its first turn, nobody is left waiting.
+pub(super) struct Driver(pub(super) Arc<Shared>);
+
+impl Driver {
+    pub(super) async fn run(self) {
+        let shared = &self.0;
+        let mut cluster = shared.core.watch_cluster();
         cluster.mark_changed();
-        let mut client_closed = self.core.watch_closed();
-        // However it ends, nobody is left waiting.
-        let _closing = Closing(&self);
-        while !self.is_closed() {
-            let failed = std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner));
-            let deadline = self.take_in(failed, true);
+        let mut client_closed = shared.core.watch_closed();
+        while !shared.is_closed() {
+            let failed = std::mem::take(&mut *shared.failed.lock().unwrap_or_else(PoisonError::into_inner));
+            let deadline = shared.take_in(failed, true);
             let mut until: Pin<Box<dyn Future<Output = ()> + Send>> = match deadline {
                 Some(deadline) => Box::pin(tokio::time::sleep_until(deadline.into())),
                 None => Box::pin(std::future::pending()),
             };
             tokio::select! {
-                () = self.wake.notified() => {}
+                () = shared.wake.notified() => {}
                 _ = client_closed.wait_for(|closed| *closed) => return,
                 changed = cluster.changed() => {
                     if changed.is_err() {
                         return;
                     }
                     let snapshot = cluster.borrow_and_update().clone();
-                    self.lock().machine.handle_metadata(now(), &snapshot);
+                    shared.lock().machine.handle_metadata(now(), &snapshot);
                 }
-                () = &mut until => self.lock().machine.handle_deadline(now()),
+                () = &mut until => shared.lock().machine.handle_deadline(now()),
             }
         }
     }
 }
 
-struct Closing<'a>(&'a Shared);
-
-impl Drop for Closing<'_> {
+impl Drop for Driver {
     fn drop(&mut self) {
         self.0.close(false);
     }

@@ -110,7 +110,7 @@ impl Consumer {
 
     fn new(shared: Arc<driver::Shared>) -> Self {
         let tasks = shared.core.tasks().child();
-        tasks.spawn(shared.clone().drive());
+        tasks.spawn(driver::Driver(shared.clone()).run());
         Self { handle: ConsumerHandle { shared }, tasks, rest: None }
     }
 }

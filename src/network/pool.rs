@@ -1,6 +1,6 @@
 //! Connections by node and purpose, each opened when it is first needed.
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -19,7 +19,19 @@ pub(crate) struct Pool {
 struct Inner {
     addresses: HashMap<i32, Address>,
     links: HashMap<(i32, Purpose), Arc<Link>>,
+    /// Those that take no new requests and end when the old ones are done, unless they are ended before.
+    leaving: Vec<Weak<Link>>,
     closed: bool,
+}
+
+impl Inner {
+    /// Takes out the links that are to end now: those of one purpose, or all.
+    fn take(&mut self, purpose: Option<Purpose>) -> Vec<Arc<Link>> {
+        let taken = |this: Purpose| purpose.is_none_or(|purpose| this == purpose);
+        let links = self.links.extract_if(|(_, this), _| taken(*this)).map(|(_, link)| link);
+        let leaving = self.leaving.iter().filter_map(Weak::upgrade).filter(|link| taken(link.purpose));
+        links.chain(leaving).collect()
+    }
 }
 
 impl Pool {
@@ -58,6 +70,8 @@ impl Pool {
             .map(|(_, link)| link)
             .collect();
         inner.addresses = addresses;
+        inner.leaving.retain(|link| link.strong_count() > 0);
+        inner.leaving.extend(gone.iter().map(Arc::downgrade));
         drop(inner);
         gone.iter().for_each(|link| link.leave(Leave::WhenDone));
     }
@@ -121,10 +135,7 @@ impl Pool {
 
     /// Ends the connections of a purpose that has no user any more.
     pub(crate) fn release(&self, purpose: Purpose) {
-        let gone: Vec<_> = {
-            let mut inner = self.lock();
-            inner.links.extract_if(|(_, this), _| *this == purpose).map(|(_, link)| link).collect()
-        };
+        let gone = self.lock().take(Some(purpose));
         gone.iter().for_each(|link| link.leave(Leave::Now));
     }
 
@@ -132,9 +143,9 @@ impl Pool {
     pub(crate) fn close(&self) {
         let mut inner = self.lock();
         inner.closed = true;
-        let links = std::mem::take(&mut inner.links);
+        let gone = inner.take(None);
         drop(inner);
-        links.values().for_each(|link| link.leave(Leave::Now));
+        gone.iter().for_each(|link| link.leave(Leave::Now));
     }
 
     /// Waits until the tasks of all connections have ended.

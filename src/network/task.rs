@@ -1,8 +1,9 @@
 //! The only place where tasks begin.
-use std::future::Future;
-use std::sync::{Mutex, PoisonError};
+use std::future::{Future, poll_fn};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 /// The tasks of one public object, on the runtime it was built on.
@@ -12,6 +13,8 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 pub(crate) struct TaskSet {
     runtime: Handle,
     tasks: Mutex<JoinSet<()>>,
+    /// Held by the one who waits for the tasks: the set wakes the last to ask only.
+    turn: Semaphore,
 }
 
 impl TaskSet {
@@ -21,7 +24,11 @@ impl TaskSet {
     }
 
     fn on(runtime: Handle) -> Self {
-        Self { runtime, tasks: Mutex::default() }
+        Self { runtime, tasks: Mutex::default(), turn: Semaphore::new(1) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An empty set on the same runtime.
@@ -30,7 +37,7 @@ impl TaskSet {
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = self.lock();
         // Those that ended meanwhile need not be remembered.
         while tasks.try_join_next().is_some() {}
         tasks.spawn_on(task, &self.runtime)
@@ -46,18 +53,16 @@ impl TaskSet {
 
     /// Tells all tasks to end at their next await.
     pub(crate) fn abort(&self) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+        self.lock().abort_all();
     }
 
-    /// Waits until every task has ended of itself. Dropping the future aborts what is left.
+    /// Waits until every task has ended of itself, as everybody may who asks.
+    ///
+    /// Cancel safe: the tasks go on.
     pub(crate) async fn close(&self) {
-        loop {
-            let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-            if tasks.is_empty() {
-                return;
-            }
-            while tasks.join_next().await.is_some() {}
-        }
+        // It is never closed, so that this cannot fail.
+        let _turn = self.turn.acquire().await;
+        while poll_fn(|cx| self.lock().poll_join_next(cx)).await.is_some() {}
     }
 }
 
@@ -99,5 +104,28 @@ mod tests {
         }
         tasks.close().await;
         assert_eq!(done.load(std::sync::atomic::Ordering::Relaxed), 3);
+    }
+    #[tokio::test]
+    async fn a_close_that_was_dropped_ended_the_tasks_and_a_second_one_did_not_wait() {
+        let tasks = TaskSet::current();
+        let (sender, last) = tokio::sync::oneshot::channel::<()>();
+        let (done, ended) = tokio::sync::oneshot::channel();
+        tasks.spawn(async move {
+            let _ = last.await;
+            let _ = done.send(());
+        });
+        let mut closes = [0, 1, 2].map(|_| Box::pin(tasks.close()));
+        for close in &mut closes {
+            assert!(poll_once(close).await.is_pending());
+        }
+        let [first, second, third] = closes;
+        drop(first);
+        sender.send(()).unwrap();
+        tokio::join!(second, third);
+        ended.await.unwrap();
+    }
+
+    async fn poll_once(future: &mut (impl Future<Output = ()> + Unpin)) -> std::task::Poll<()> {
+        poll_fn(|cx| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx))).await
     }
 }

@@ -99,7 +99,8 @@ impl Producer {
         let (sender, batches) = oneshot::channel();
         lock(&shared.flushes).push(sender);
         shared.wake.notify_one();
-        let mut ended = shared.ended.subscribe();
+        // In a block of its own: what it returns holds a lock.
+        let ended = async { drop(shared.ended.subscribe().wait_for(|ended| *ended).await) };
         tokio::select! {
             batches = batches => {
                 for completion in batches.unwrap_or_default() {
@@ -107,7 +108,7 @@ impl Producer {
                 }
             }
             // A driver that has ended has settled everything.
-            _ = ended.wait_for(|ended| *ended) => {}
+            () = ended => {}
         }
         Ok(())
     }

@@ -109,8 +109,9 @@ impl Shared {
     }
 }
 
-/// Ends every pending call when the clock or the reader ends, whatever ended it.
-struct EndAll(Arc<Shared>);
+/// Ends every pending call when the clock or the reader ends, whatever ended it: made before they begin, as their runtime may end before
+/// their first turn.
+pub(super) struct EndAll(pub(super) Arc<Shared>);
 
 impl Drop for EndAll {
     fn drop(&mut self) {
@@ -120,8 +121,7 @@ impl Drop for EndAll {
 
 /// Ends calls at their deadlines. It sleeps until the earliest deadline it has heard of: calls that ended meanwhile are
 /// not worth waking for, so under load it wakes about once per timeout and not per call.
-pub(super) async fn clock(shared: Arc<Shared>) {
-    let guard = EndAll(shared);
+pub(super) async fn clock(guard: EndAll) {
     let shared = &guard.0;
     let mut stopped = std::pin::pin!(shared.stopped());
     loop {
@@ -146,8 +146,7 @@ pub(super) async fn clock(shared: Arc<Shared>) {
 }
 
 /// Reads the reply partitions and completes the calls that their records answer.
-pub(super) async fn read(shared: Arc<Shared>, mut consumer: Consumer) {
-    let guard = EndAll(shared);
+pub(super) async fn read(guard: EndAll, mut consumer: Consumer) {
     let shared = &guard.0;
     let mut stopped = std::pin::pin!(shared.stopped());
     loop {

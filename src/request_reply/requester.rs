@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::config::RequesterBuilder;
-use super::reader::{self, Shared};
+use super::reader::{self, EndAll, Shared};
 use super::reply::Reply;
 use super::{RequesterMetrics, wall_clock};
 use crate::consumer::ConsumerHandle;
@@ -72,8 +72,8 @@ impl Requester {
         // Without a policy for lost positions: the reader decides where to go on.
         let consumer = config.client.consumer().auto_offset_reset(OffsetReset::None).build().await?;
         let handle = consumer.handle();
-        tasks.spawn(reader::clock(shared.clone()));
-        tasks.spawn(reader::read(shared.clone(), consumer));
+        tasks.spawn(reader::clock(EndAll(shared.clone())));
+        tasks.spawn(reader::read(EndAll(shared.clone()), consumer));
         let routes = match config.single_reply_topic() {
             Some(topic) => Routes::One(config.position(&handle, &topic).await?),
             None => Routes::PerTopic { open: Mutex::default(), opening: Semaphore::new(1) },
@@ -121,8 +121,9 @@ impl Requester {
         RequesterMetrics::new(state.router.counts(), state.router.in_flight())
     }
 
-    /// Refuses new calls, waits until those in flight have ended (each by its deadline) and stops reading. All clones
-    /// are closed.
+    /// Refuses new calls, waits until those in flight have ended (each by its deadline) and stops reading. Requests that
+    /// its own producer could not send are waited for, too: at the longest until their `delivery_timeout`, if no node
+    /// answers. All clones are closed.
     ///
     /// Cancel safe: the requester then stays closed to new calls, and `close` may be called again.
     pub async fn close(&self) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::incoming::{Event, Request};
-use super::serve::{self, EventHandler, Handlers, RequestHandler, Serving};
+use super::serve::{self, Ending, EventHandler, Handlers, RequestHandler, Serving};
 use super::{IntoAnswer, ResponderMetrics};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
@@ -155,7 +155,7 @@ impl ResponderBuilder {
         };
         let own_producer = self.producer.is_none();
         let serving = Arc::new(Serving::new(self, producer));
-        tasks.spawn(serve::serve(serving.clone(), consumer, tasks.child()));
+        tasks.spawn(serve::serve(Ending(serving.clone()), consumer, tasks.child()));
         Ok(Responder { serving, own_producer, tasks })
     }
 
@@ -224,7 +224,10 @@ pub struct Responder {
 impl Responder {
     /// Takes no more requests, lets the handlers that run finish, sends their replies and ends.
     ///
-    /// Cancel safe: it then still takes no more requests, and `close` may be called again.
+    /// It lasts as long as the handlers do, and until their replies are settled: at the longest the producer's `delivery_timeout`, if
+    /// no node answers.
+    ///
+    /// Cancel safe: it then still takes no more requests, the handlers go on, and `close` may be called again.
     pub async fn close(&self) {
         self.serving.stop();
         self.tasks.close().await;

@@ -110,15 +110,26 @@ impl std::fmt::Debug for Serving {
     }
 }
 
+/// Tells those who wait for the end of a responder, whatever ended its task, if only its runtime before the first turn.
+pub(super) struct Ending(pub(super) Arc<Serving>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let closed = || Some(Err(Error::closed("responder")));
+        self.0.ended.send_modify(|ended| *ended = ended.take().or_else(closed));
+    }
+}
+
 /// Reads the request topics until it is told to stop, and waits for the handlers it started.
-pub(super) async fn serve(serving: Arc<Serving>, mut consumer: Consumer, handlers: TaskSet) {
+pub(super) async fn serve(ending: Ending, mut consumer: Consumer, handlers: TaskSet) {
+    let serving = &ending.0;
     let mut stop = serving.stop.subscribe();
     let taking = async {
         loop {
             match consumer.next().await {
                 Ok(Some(batch)) => {
                     for record in batch.records() {
-                        take(&serving, &handlers, record).await;
+                        take(serving, &handlers, record).await;
                     }
                 }
                 Ok(None) => return Err(Error::closed("client")),

@@ -1,6 +1,4 @@
 //! How calls end without a reply.
-use std::task::Poll;
-
 use crate::*;
 
 #[tokio::test]
@@ -101,37 +99,6 @@ async fn a_requester_that_is_closed_waits_for_its_calls_and_refuses_new_ones() {
     gate.add_permits(1);
     close.await;
     assert_eq!(calls.join_next().await.unwrap().unwrap().unwrap().text(), "0");
-}
-
-#[tokio::test]
-async fn a_call_may_be_dropped_at_every_point() {
-    let stage = Stage::new(1).await;
-    let _adder = stage.adder().await;
-    let requester = stage.client.requester().reply_topic(REPLIES).max_in_flight(1).build().await.unwrap();
-    let mut answered = 0;
-    for polls in 1.. {
-        let mut call = requester.request("sum", "1,2").into_future();
-        let mut left = polls;
-        let done = std::future::poll_fn(|cx| {
-            left -= 1;
-            match call.as_mut().poll(cx) {
-                Poll::Ready(reply) => Poll::Ready(Some(reply)),
-                Poll::Pending if left == 0 => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            }
-        });
-        if let Some(reply) = done.await {
-            assert_eq!(reply.unwrap().text(), "3");
-            answered += 1;
-        }
-        drop(call);
-        assert_eq!(requester.metrics().in_flight, 0);
-        if answered == 3 {
-            break;
-        }
-    }
-    // The only place is free again.
-    assert_eq!(requester.request("sum", "4,5").await.unwrap().text(), "9");
 }
 
 #[tokio::test]

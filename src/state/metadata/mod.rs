@@ -92,6 +92,8 @@ struct Asked {
     at: Instant,
     /// Something was missing when it was asked, so an answer without news is a disappointment.
     wanting: bool,
+    /// Another node has answered a later query: nobody waits for this one.
+    outrun: bool,
 }
 
 #[derive(Debug)]
@@ -225,6 +227,9 @@ impl Metadata {
             }
             Err(error) => return self.failed(now, asked.node, error),
         };
+        for older in self.asked.iter_mut().filter(|older| older.ticket < ticket) {
+            older.outrun = true;
+        }
         self.answered_at = Some(now);
         self.favourite = Some(asked.node);
         self.failed.clear();
@@ -333,9 +338,12 @@ impl Metadata {
 
     /// When something must be done of itself.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        match self.asked.iter().map(|asked| asked.at).max() {
-            Some(last) if self.candidates().iter().any(|node| self.untried(*node)) => Some(last + PATIENCE),
-            Some(_) => None,
+        if !self.asked.is_empty() && !self.candidates().iter().any(|node| self.untried(*node)) {
+            return None;
+        }
+        let awaited = self.asked.iter().filter(|asked| !asked.outrun);
+        match awaited.map(|asked| asked.at).max() {
+            Some(last) => Some(last + PATIENCE),
             None => self.due(),
         }
     }
@@ -368,7 +376,7 @@ impl Metadata {
         self.tickets += 1;
         let wanting = self.stale || self.unsettled();
         let (topics, create) = self.topics();
-        self.asked.push(Asked { ticket: self.tickets, node, at: now, wanting });
+        self.asked.push(Asked { ticket: self.tickets, node, at: now, wanting, outrun: false });
         // Whoever finds it stale from here on means what comes with the answer, too.
         (self.stale, self.fresh) = (false, false);
         Some(Query { ticket: self.tickets, node, topics, create })

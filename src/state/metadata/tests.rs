@@ -291,6 +291,25 @@ fn a_silent_node_gets_company_and_the_first_answer_counts() {
 }
 
 #[test]
+fn while_a_node_stayed_silent_the_others_were_asked_without_a_pause() {
+    let now = Instant::now();
+    let mut metadata = settled(now);
+    metadata.refresh();
+    let silent = metadata.poll_request(now + SECOND).unwrap();
+    let now = now + SECOND + PATIENCE;
+    answer(&mut metadata, now, vec![topic("t", 7, &[(1, 5)])]);
+    assert_eq!(metadata.poll_request(now), None);
+    assert_eq!(metadata.next_deadline(), Some(now + 5 * MINUTE));
+    // The next question goes to one that answers; it is asked once more when the silent one turns out to be gone.
+    metadata.refresh();
+    let query = metadata.poll_request(now + SECOND).unwrap();
+    assert_ne!(query.node, silent.node);
+    metadata.handle_response(now + SECOND, query.ticket, &response(&[1, 2, 3], vec![]), NEWEST);
+    metadata.handle_failure(now + SECOND, silent.ticket, refused());
+    assert!(metadata.poll_request(now + 2 * SECOND).is_some());
+}
+
+#[test]
 fn stale_found_while_an_answer_is_under_way_is_asked_again() {
     let now = Instant::now();
     let mut metadata = settled(now);
