@@ -1,0 +1,168 @@
+//! The closing table, and what is needed to look into a failure.
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use milena::{ClientMetrics, ProducerMetrics};
+
+use crate::fault_proxy::Passed;
+use crate::history::{History, Outcome};
+use crate::places;
+use crate::progress::{Progress, Standstill};
+use crate::storm::{Event, Weathered};
+use crate::verdict::{Breach, Verdict};
+
+/// Findings of one kind that are printed.
+const SHOWN: usize = 8;
+
+/// Faults that are printed after a failure.
+const LAST_FAULTS: usize = 60;
+
+/// Everything that is known when all is over.
+pub(crate) struct Report<'a> {
+    pub(crate) seed: u64,
+    pub(crate) took: Duration,
+    pub(crate) history: &'a History,
+    pub(crate) verdict: &'a Verdict,
+    pub(crate) weathered: &'a Weathered,
+    pub(crate) events: &'a [Event],
+    pub(crate) progress: &'a Progress,
+    pub(crate) producers: &'a [ProducerMetrics],
+    pub(crate) clients: &'a [ClientMetrics],
+    pub(crate) passed: &'a Passed,
+    /// Sends that failed, errors of readers, and what else should not be.
+    pub(crate) troubles: &'a [String],
+}
+
+impl Report<'_> {
+    pub(crate) fn is_good(&self) -> bool {
+        self.verdict.findings.is_empty() && self.troubles.is_empty() && self.weathered.stuck.is_none()
+    }
+
+    pub(crate) fn print(&self) {
+        let Self { verdict, weathered, passed, .. } = self;
+        let mut faults = BTreeMap::<&str, usize>::new();
+        self.events.iter().for_each(|event| *faults.entry(event.kind).or_default() += 1);
+        let faults: Vec<_> = faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let sum = |part: fn(&ClientMetrics) -> u64| self.clients.iter().map(part).sum::<u64>();
+        let (reader, unread) = self.progress.longest_without_reading();
+        let unacknowledged = self.progress.longest_without_acknowledgement();
+        let row = |name: &str, text: String| println!("{name:>15}  {text}");
+        println!();
+        row(
+            "seed",
+            format!(
+                "{}, {:.1} minutes, {} rounds",
+                self.seed,
+                self.took.as_secs_f64() / 60.0,
+                weathered.rounds
+            ),
+        );
+        row("faults", format!("{}: {}", self.events.len(), faults.join(", ")));
+        row(
+            "links",
+            format!(
+                "{} through the proxy, {} reset by it, {} bytes delivered after their client had gone",
+                passed.links, passed.resets, passed.late_bytes
+            ),
+        );
+        row(
+            "connections",
+            format!(
+                "{} made, {} lost, {} attempts failed, {} requests timed out",
+                sum(|client| client.connections_opened),
+                sum(|client| client.connections_lost),
+                sum(|client| client.connect_failures),
+                sum(|client| client.timeouts)
+            ),
+        );
+        row(
+            "written",
+            format!(
+                "{}: {} acknowledged, {} surely not written, {} maybe written (of which {} were)",
+                verdict.written,
+                verdict.acknowledged,
+                verdict.not_written,
+                verdict.maybe_written,
+                verdict.written_after_all
+            ),
+        );
+        self.writers();
+        row("read", format!("{} of a log of {}", verdict.read, verdict.in_log));
+        row("slowest", format!("acknowledged after {:.1?}", verdict.slowest));
+        row(
+            "stalls",
+            format!(
+                "{}; {reader} {}",
+                stall("no acknowledgement", &unacknowledged, self),
+                stall("read nothing", &unread, self)
+            ),
+        );
+        row(
+            "recovery",
+            format!("all get on in all partitions {:.1?} after a round", weathered.longest_recovery),
+        );
+        row("lost", verdict.count(&[Breach::Lost, Breach::WrongOffset]).to_string());
+        row("duplicated", verdict.count(&[Breach::Duplicated]).to_string());
+        row("out of order", verdict.count(&[Breach::OutOfOrder]).to_string());
+        row("not as told", verdict.count(&[Breach::Denied, Breach::Foreign, Breach::Hole]).to_string());
+        row("misread", verdict.count(&[Breach::Misread, Breach::Unread]).to_string());
+        row(
+            "late",
+            format!(
+                "{}; at most {:.1?} over",
+                verdict.count(&[Breach::Late, Breach::Unsettled]),
+                verdict.latest
+            ),
+        );
+    }
+
+    fn writers(&self) {
+        for (written, metrics) in self.history.written.iter().zip(self.producers) {
+            let outcomes = written.places.iter().flatten().map(|delivered| delivered.outcome);
+            let mut counts = [0; 3];
+            for outcome in outcomes {
+                match outcome {
+                    Outcome::Written(_) | Outcome::WrittenSomewhere => counts[0] += 1,
+                    Outcome::NotWritten => counts[1] += 1,
+                    Outcome::MaybeWritten | Outcome::Unsettled => counts[2] += 1,
+                }
+            }
+            println!(
+                "{:>15}  {} acknowledged, {} not, {} maybe; {} batches, {} sent again, {} producer epochs",
+                format!("· {}", written.writer),
+                counts[0],
+                counts[1],
+                counts[2],
+                metrics.batches_sent,
+                metrics.retries,
+                metrics.producer_epochs
+            );
+        }
+    }
+
+    /// What is needed to find the reason.
+    pub(crate) fn diagnose(&self) {
+        println!("\nfaults, the last ones:");
+        self.events.iter().rev().take(LAST_FAULTS).rev().for_each(|event| println!("  {event}"));
+        println!("\nfindings:");
+        let mut shown = BTreeMap::<Breach, usize>::new();
+        for finding in &self.verdict.findings {
+            let count = shown.entry(finding.breach).or_default();
+            *count += 1;
+            if *count <= SHOWN {
+                println!("  {finding}");
+            }
+        }
+        self.troubles.iter().take(SHOWN).for_each(|trouble| println!("  {trouble}"));
+        self.weathered.stuck.iter().for_each(|stuck| println!("  {stuck}"));
+    }
+}
+
+fn stall(what: &str, standstill: &Standstill, report: &Report<'_>) -> String {
+    let (longest, ended) = (standstill.longest.as_secs_f64(), standstill.ended - report.progress.begun);
+    format!(
+        "{what} for {longest:.1} s in {}, until {:.1} s",
+        places::name(standstill.place),
+        ended.as_secs_f64()
+    )
+}
