@@ -14,6 +14,8 @@ mod producer;
 pub mod protocol;
 mod record;
 mod request_reply;
+#[cfg(all(test, feature = "broker"))]
+mod simulation;
 mod state;
 mod topic_partition;
 

@@ -1,5 +1,6 @@
 //! What a broker imitates: how many nodes, which release, which limits.
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -62,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) read_nearest_replica: bool,
     pub(crate) racks: bool,
     pub(crate) partial_batches: bool,
+    /// How long followers take to copy what a leader appends, on average.
+    pub(crate) replica_lag: Duration,
 }
 
 impl Default for Config {
@@ -83,6 +86,7 @@ impl Default for Config {
             read_nearest_replica: false,
             racks: false,
             partial_batches: false,
+            replica_lag: Duration::ZERO,
         }
     }
 }

@@ -152,7 +152,9 @@ impl Broker {
 
     fn change<T>(&self, topic: &str, index: i32, change: impl FnOnce(&mut Partition) -> T) -> Result<T> {
         let changed = self.shell.with(|cluster, now| {
-            let result = change(cluster.topics.partition_mut(topic, index)?);
+            let partition = cluster.topics.partition_mut(topic, index)?;
+            let result = change(partition);
+            partition.replicate(i64::MAX);
             cluster.changed(topic, index);
             cluster.settle(now);
             Some(result)

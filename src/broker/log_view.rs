@@ -16,6 +16,7 @@ pub struct LogView {
     batches: Vec<Bytes>,
     start: i64,
     end: i64,
+    high_watermark: i64,
     last_stable: i64,
     leader_epoch: i32,
 }
@@ -27,7 +28,8 @@ impl LogView {
             batches: log.batches().map(|batch| batch.bytes.clone()).collect(),
             start: log.start(),
             end: log.end(),
-            last_stable: log.last_stable(),
+            high_watermark: partition.high_watermark(),
+            last_stable: partition.last_stable(),
             leader_epoch: partition.leader_epoch,
         }
     }
@@ -65,9 +67,9 @@ impl LogView {
         self.end
     }
 
-    /// Up to where everybody may read: here always the end, as replicas are never behind.
+    /// Up to where everybody may read: the end, but for what replicas have not copied yet.
     pub fn high_watermark(&self) -> i64 {
-        self.end
+        self.high_watermark
     }
 
     /// Up to where `read_committed` may read: the start of the first open transaction.

@@ -19,6 +19,7 @@
 //! ```
 use std::io;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::io::DuplexStream;
 
@@ -26,8 +27,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::error_code::ErrorCode;
 
 mod api;
-mod cluster;
-mod config;
+pub(crate) mod cluster;
+pub(crate) mod config;
 mod data;
 mod fault;
 mod listener;
@@ -161,6 +162,29 @@ impl Broker {
         }
         self.shell.with(|cluster, now| cluster.start_node(now, node));
         Ok(())
+    }
+
+    /// Cuts a node off from the other nodes, but not from clients. Other replicas take over its partitions; it knows nothing of that and
+    /// goes on as their leader, in the old epoch: what it appends is copied by nobody, what it tells of the cluster is out of date.
+    ///
+    /// # Errors
+    /// If there is no such node, or it is stopped or cut off already.
+    pub fn isolate_node(&self, node: i32) -> Result<()> {
+        match self.shell.with(|cluster, now| cluster.isolate_node(now, node)) {
+            true => Ok(()),
+            false => Err(no_node(node)),
+        }
+    }
+
+    /// Ends [`Broker::isolate_node`]: the node learns what happened, drops what it had appended alone, and follows.
+    ///
+    /// # Errors
+    /// If there is no such node, or it is not cut off.
+    pub fn rejoin_node(&self, node: i32) -> Result<()> {
+        match self.shell.with(|cluster, now| cluster.rejoin_node(now, node)) {
+            true => Ok(()),
+            false => Err(no_node(node)),
+        }
     }
 
     /// Makes a replica the leader of a partition, in a new leader epoch.
@@ -333,6 +357,13 @@ impl BrokerBuilder {
     /// batches only.
     pub fn partial_batches(mut self, partial: bool) -> Self {
         self.config.partial_batches = partial;
+        self
+    }
+
+    /// How long followers take to copy what a leader appended, on average; default zero. Until all that are in sync have it, nobody can
+    /// read it and `acks=all` waits; a replica that takes over before has lost it.
+    pub fn replica_lag(mut self, lag: Duration) -> Self {
+        self.config.replica_lag = lag;
         self
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
-use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest, ProducerId};
+use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest};
 use tokio::sync::watch;
 
 use super::delivery::Completion;
@@ -27,8 +27,6 @@ use crate::state::producer::{Event, Key, NoAnswer, ProducerIdentity, Request, Se
 const ZSTD_SINCE: i16 = 7;
 /// The last version of Produce that names topics.
 const NAMES_UNTIL: i16 = 12;
-/// The first version of InitProducerId that raises the epoch of an id (KIP-360).
-const BUMP_SINCE: i16 = 3;
 
 type Identified = (Ticket, Result<ProducerIdentity>);
 type SealedBatches = Arc<Mutex<Vec<(Key, u64, Result<Bytes, BatchError>)>>>;
@@ -153,9 +151,9 @@ impl Driver {
                 Request::Produce { ticket, node, parts, deadline } => {
                     self.produce(ticket, node, parts, deadline)
                 }
-                Request::InitProducerId { ticket, bump } => {
+                Request::InitProducerId { ticket } => {
                     let core = self.shared.core.clone();
-                    self.identity = Some(Box::pin(async move { (ticket, identify(&core, bump).await) }));
+                    self.identity = Some(Box::pin(async move { (ticket, identify(&core).await) }));
                 }
             }
         }
@@ -252,16 +250,10 @@ impl Drop for Driver {
     }
 }
 
-/// Asks for a producer id, or for the next epoch of the one there is.
-async fn identify(core: &Core, bump: ProducerIdentity) -> Result<ProducerIdentity> {
-    let build = move |version: i16| {
-        let request = InitProducerIdRequest::default()
-            .with_transactional_id(None)
-            .with_transaction_timeout_ms(i32::MAX);
-        if version < BUMP_SINCE {
-            return request;
-        }
-        request.with_producer_id(ProducerId(bump.id)).with_producer_epoch(bump.epoch)
+/// Asks for a producer id.
+async fn identify(core: &Core) -> Result<ProducerIdentity> {
+    let build = |_| {
+        InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(i32::MAX)
     };
     let answer = core.call::<InitProducerIdRequest>(Target::Any, Purpose::Rest, build).await?;
     let code = ErrorCode::from(answer.error_code);

@@ -165,7 +165,8 @@ pub struct ProducerMetrics {
     pub retries: u64,
     /// Batches that were too large for the topic and were divided.
     pub splits: u64,
-    /// Producer ids and epochs that were obtained; more than one means that batches of unknown fate were given up.
+    /// Producer ids that were obtained and epochs that were begun; more than one means that batches of unknown fate were given up,
+    /// or that nodes had lost records or forgotten the producer.
     pub producer_epochs: u64,
     /// Produce requests that wait for an answer now.
     pub in_flight: u64,

@@ -46,7 +46,6 @@ fn unknown_fate(version: &'static str) {
         assert!(error.is_timeout() && error.maybe_written(), "{error}");
         deaf.store(false, Ordering::SeqCst);
 
-        // The new producer id is asked for while the client still recovers.
         let written = loop {
             match orders.send(Record::value("after")).await.unwrap().await {
                 Ok(written) => break written,

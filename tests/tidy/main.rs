@@ -23,6 +23,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Of `network` the tasks, of `protocol` the error codes.
     ("request_reply", &["protocol", "record", "state", "network", "client", "admin", "producer", "consumer"]),
     ("broker", &["protocol", "record", "assignor"]),
+    // The machines against the broker's core; compiled for tests only.
+    ("simulation", &["protocol", "record", "state", "broker"]),
     ("error", &["protocol"]),
     ("topic_partition", &[]),
     ("guide", &[]),

@@ -9,6 +9,8 @@ impl Cluster {
     pub(crate) fn stop_node(&mut self, now: Instant, id: i32) -> bool {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.up) else { return false };
         node.up = false;
+        node.isolated = false;
+        node.view = None;
         node.sessions.clear();
         self.stopped.push(id);
         let of_node: Vec<_> = self
@@ -20,36 +22,47 @@ impl Cluster {
         for connection in of_node {
             self.close(connection);
         }
+        self.lose(id);
+        self.settle(now);
+        true
+    }
+
+    /// Others take over from a node.
+    pub(super) fn lose(&mut self, id: i32) {
         let up = self.nodes_up();
         for partition in self.topics.partitions_mut() {
             if partition.lose_node(id, &up) {
                 self.woken.extend(partition.waiters.iter());
             }
         }
-        self.settle(now);
-        true
     }
 
     pub(crate) fn start_node(&mut self, now: Instant, id: i32) -> bool {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| !node.up) else { return false };
         node.up = true;
+        self.regain(id);
+        self.settle(now);
+        true
+    }
+
+    /// A node is back.
+    pub(super) fn regain(&mut self, id: i32) {
         let up = self.nodes_up();
         for partition in self.topics.partitions_mut() {
             if partition.regain_node(id, &up) {
                 self.woken.extend(partition.waiters.iter());
             }
         }
-        self.settle(now);
-        true
     }
 
+    /// The nodes that can lead and follow.
     pub(super) fn nodes_up(&self) -> BTreeSet<i32> {
-        self.nodes.values().filter(|node| node.up).map(|node| node.id).collect()
+        self.nodes.values().filter(|node| node.up && !node.isolated).map(|node| node.id).collect()
     }
 
     /// The controller is the live node with the lowest id.
     pub(super) fn controller(&self) -> i32 {
-        self.nodes.values().find(|node| node.up).map_or(-1, |node| node.id)
+        self.nodes_up().first().copied().unwrap_or(-1)
     }
 
     /// Moves the leader to `to`, or to the next live replica. False if there is no such replica.

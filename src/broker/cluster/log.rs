@@ -10,7 +10,7 @@ use crate::record::reader::{ControlRecord, DecodedBatch};
 /// Control batches hold one small record.
 const MAX_CONTROL: usize = 4096;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Log {
     batches: VecDeque<Stored>,
     start: i64,
@@ -45,14 +45,14 @@ impl Log {
         self.start
     }
 
-    /// The offset the next record will get; also the high watermark, since replicas are never behind.
+    /// The offset the next record will get.
     pub(crate) fn end(&self) -> i64 {
         self.end
     }
 
-    /// What `read_committed` may read: up to the first record of an open transaction.
-    pub(crate) fn last_stable(&self) -> i64 {
-        self.open.values().copied().min().unwrap_or(self.end)
+    /// The first record of an open transaction, if there is one.
+    pub(crate) fn first_open(&self) -> Option<i64> {
+        self.open.values().copied().min()
     }
 
     pub(crate) fn batches(&self) -> impl Iterator<Item = &Stored> {

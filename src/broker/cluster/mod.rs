@@ -13,6 +13,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))] // tests may read a clock to begin with
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -31,7 +32,9 @@ mod handlers;
 mod leadership;
 mod log;
 mod node;
+mod parked;
 mod producers;
+mod replication;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // tests begin at the real now
 mod tests;
@@ -39,6 +42,7 @@ mod topics;
 
 pub(crate) use log::Log;
 pub(crate) use node::Node;
+use parked::Parked;
 pub(crate) use topics::{Partition, Topic, Topics};
 
 /// How many requests a connection may have waiting behind the one being served before no more are taken from it.
@@ -95,16 +99,23 @@ enum State {
     Delayed,
     /// Never to be answered.
     Hung,
-    /// A fetch that waits for bytes.
-    Parked(Box<handlers::fetch::Parked>),
+    /// It waits for something to happen at this node.
+    Parked(Box<Parked>),
     Closed,
 }
 
 #[derive(Debug)]
 enum Timer {
-    /// The long poll of this connection has waited long enough.
+    /// The request of this connection has waited long enough.
     Parked(ConnectionId),
     Deliver(ConnectionId, Bytes),
+    /// The followers of this leader epoch have the log up to `end`.
+    Replicated {
+        topic: Arc<str>,
+        index: i32,
+        epoch: i32,
+        end: i64,
+    },
 }
 
 /// One request being served.
@@ -210,7 +221,7 @@ impl Cluster {
     pub(crate) fn disconnect(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.remove(&id) {
             if let State::Parked(parked) = connection.state {
-                self.timers.remove(&parked.timer);
+                self.timers.remove(&parked.timer());
             }
             self.ready.remove(&id);
             self.woken.remove(&id);
@@ -264,7 +275,11 @@ impl Cluster {
                 break;
             }
             match entry.remove() {
-                Timer::Parked(id) => handlers::fetch::expire(self, now, id),
+                Timer::Parked(id) => {
+                    self.look_at_parked_of(now, id, true);
+                    self.advance(now, id);
+                }
+                Timer::Replicated { topic, index, epoch, end } => self.replicated(&topic, index, epoch, end),
                 Timer::Deliver(id, frame) => {
                     if let Some(connection) = self.connections.get_mut(&id)
                         && matches!(connection.state, State::Delayed)
@@ -286,16 +301,21 @@ impl Cluster {
             && let Some(frame) = connection.queue.pop_front()
         {
             let node = connection.node;
-            handlers::serve(self, now, node, id, frame);
+            self.at_node(node, |cluster| handlers::serve(cluster, now, node, id, frame));
         }
     }
 
     /// Looks at all parked requests that something happened to.
     pub(crate) fn settle(&mut self, now: Instant) {
         while let Some(id) = self.woken.pop_first() {
-            handlers::fetch::wake(self, now, id);
+            self.look_at_parked_of(now, id, false);
             self.advance(now, id);
         }
+    }
+
+    fn look_at_parked_of(&mut self, now: Instant, id: ConnectionId, expired: bool) {
+        let Some(node) = self.connections.get(&id).map(|connection| connection.node) else { return };
+        self.at_node(node, |cluster| cluster.look_at_parked(now, id, expired));
     }
 
     fn push(&mut self, id: ConnectionId, output: Output) {
@@ -312,7 +332,7 @@ impl Cluster {
             match before {
                 State::Closed => return,
                 State::Parked(parked) => {
-                    self.timers.remove(&parked.timer);
+                    self.timers.remove(&parked.timer());
                 }
                 _ => {}
             }

@@ -1,6 +1,7 @@
 //! A node of the cluster: where it is reached, whether it is up, the fetch sessions it keeps.
 use std::collections::BTreeMap;
 
+use super::Topics;
 use super::fetch_session::Session;
 
 #[derive(Debug)]
@@ -10,6 +11,9 @@ pub(crate) struct Node {
     pub(crate) port: u16,
     pub(crate) rack: Option<String>,
     pub(crate) up: bool,
+    /// Cut off from the other nodes; what it believes of topics since then, but while a request is served on it.
+    pub(super) isolated: bool,
+    pub(super) view: Option<Topics>,
     pub(crate) sessions: BTreeMap<i32, Session>,
 }
 
@@ -22,6 +26,8 @@ impl Node {
             port: 9092,
             rack: racks.then(|| format!("rack-{id}")),
             up: true,
+            isolated: false,
+            view: None,
             sessions: BTreeMap::new(),
         }
     }

@@ -7,13 +7,13 @@ use uuid::Uuid;
 use super::{ConnectionId, Log};
 use crate::protocol::error_code::ErrorCode;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Topics {
     by_name: BTreeMap<Arc<str>, Topic>,
     names: BTreeMap<Uuid, Arc<str>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Topic {
     pub(crate) id: Uuid,
     pub(crate) name: Arc<str>,
@@ -21,7 +21,7 @@ pub(crate) struct Topic {
     pub(crate) config: BTreeMap<String, String>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Partition {
     /// -1 while no replica is up.
     pub(crate) leader: i32,
@@ -29,6 +29,8 @@ pub(crate) struct Partition {
     pub(crate) replicas: Vec<i32>,
     pub(crate) in_sync: Vec<i32>,
     pub(crate) log: Log,
+    /// Up to where the replicas in sync that do not lead have it.
+    replicated: i64,
     /// Connections with a parked fetch that reads this partition.
     pub(crate) waiters: BTreeSet<ConnectionId>,
 }
@@ -87,10 +89,33 @@ impl Partition {
         let leader = in_sync.first().copied().unwrap_or(-1);
         let mut log = Log::default();
         log.begin_epoch(0);
-        Self { leader, leader_epoch: 0, replicas, in_sync, log, waiters: BTreeSet::new() }
+        Self { leader, leader_epoch: 0, replicas, in_sync, log, replicated: 0, waiters: BTreeSet::new() }
     }
 
-    fn lead(&mut self, leader: i32) {
+    /// Up to where everybody may read: what all replicas in sync have.
+    pub(crate) fn high_watermark(&self) -> i64 {
+        match self.in_sync.len() {
+            0 | 1 => self.log.end(),
+            _ => self.replicated,
+        }
+    }
+
+    /// What `read_committed` may read: up to the first record of an open transaction.
+    pub(crate) fn last_stable(&self) -> i64 {
+        let readable = self.high_watermark();
+        self.log.first_open().map_or(readable, |open| open.min(readable))
+    }
+
+    /// The followers have the log up to `end`.
+    pub(crate) fn replicate(&mut self, end: i64) {
+        self.replicated = end.min(self.log.end()).max(self.replicated);
+    }
+
+    /// `leader` takes over; another than before has only what was replicated.
+    fn lead(&mut self, leader: i32, former: i32) {
+        if leader != former && leader >= 0 && self.replicated < self.log.end() {
+            self.log.truncate(self.replicated);
+        }
         self.leader = leader;
         self.leader_epoch += 1;
         self.log.begin_epoch(self.leader_epoch);
@@ -110,7 +135,7 @@ impl Partition {
         };
         match to {
             Some(to) => {
-                self.lead(to);
+                self.lead(to, self.leader);
                 true
             }
             None => false,
@@ -128,7 +153,7 @@ impl Partition {
         }
         if self.leader == id {
             let next = self.in_sync.iter().copied().find(|replica| up.contains(replica)).unwrap_or(-1);
-            self.lead(next);
+            self.lead(next, id);
         }
         true
     }
@@ -139,11 +164,16 @@ impl Partition {
             return false;
         }
         if self.leader == -1 && self.in_sync.contains(&id) {
-            self.lead(id);
+            // The last one in sync had everything.
+            self.replicate(i64::MAX);
+            self.lead(id, id);
         }
         if self.leader != -1 {
             let late = |replica: &&i32| up.contains(replica) && !self.in_sync.contains(replica);
             let late: Vec<i32> = self.replicas.iter().filter(late).copied().collect();
+            if self.in_sync.len() == 1 {
+                self.replicate(i64::MAX);
+            }
             self.in_sync.extend(late);
         }
         true
@@ -152,6 +182,7 @@ impl Partition {
     /// Loses the end of its log to an unclean leader election.
     pub(crate) fn truncate(&mut self, offset: i64) {
         self.log.truncate(offset);
+        self.replicated = self.replicated.min(self.log.end());
         self.leader_epoch += 1;
         self.log.begin_epoch(self.leader_epoch);
     }

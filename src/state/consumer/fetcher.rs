@@ -407,6 +407,15 @@ impl Consumer {
             }
             return self.enqueue(slot);
         }
+        if !partition.read && end >= partition.position {
+            // The leader of that epoch had written nothing when the position was looked up: all that lay before it is there.
+            if let Some(partition) = self.partition_mut(slot) {
+                partition.epoch = epoch;
+                partition.restart(version);
+                partition.state = State::Fetch;
+            }
+            return;
+        }
         let text = format!(
             "the log was truncated: offset {} was reached, and the leader's log differs from offset {end} on",
             partition.position

@@ -194,6 +194,7 @@ impl Consumer {
         partition.buffered -= size;
         partition.position = header.next_offset();
         partition.epoch = header.leader_epoch;
+        partition.read = true;
         partition.damaged = 0;
         // Room for more, or what had to wait until all was handed out.
         self.dirty |= was_full && partition.buffered <= half;

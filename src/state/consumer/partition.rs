@@ -46,6 +46,8 @@ pub(super) struct Partition {
     pub(super) position: i64,
     /// The leader epoch of the record before it, -1 if unknown.
     pub(super) epoch: i32,
+    /// That record was read. A position that was looked up has the leader's epoch, of which the log may hold no record.
+    pub(super) read: bool,
     /// The offset to fetch next, and the epoch of the record before that.
     pub(super) ahead: i64,
     pub(super) ahead_epoch: i32,
@@ -125,6 +127,7 @@ impl Partition {
             state: State::Seek { to: Offset::Beginning, end: None },
             position: 0,
             epoch: -1,
+            read: false,
             ahead: 0,
             ahead_epoch: -1,
             paused: false,
@@ -173,6 +176,7 @@ impl Partition {
     pub(super) fn place(&mut self, version: u64, offset: i64, epoch: i32) {
         self.position = offset;
         self.epoch = epoch;
+        self.read = false;
         self.state = State::Fetch;
         self.restart(version);
     }

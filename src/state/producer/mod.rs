@@ -19,10 +19,11 @@
 //! - Until a partition has stored a batch of this producer id at this leader, one batch is in flight: a node accepts any
 //!   first sequence number of a producer it does not know.
 //! - A batch is *unsure* from the moment its bytes may have reached a socket until an answer settles that attempt; an answer to
-//!   a later attempt proves nothing about an earlier one, except OUT_OF_ORDER_SEQUENCE_NUMBER, which shows that the log ends before
-//!   the batch. An unsure batch is resent with the same bytes or given up as "may be written", never changed.
+//!   a later attempt proves nothing about an earlier one, whose bytes may reach the node long after its connection was lost. An unsure
+//!   batch is resent with the same bytes or given up as "may be written", never changed.
 //! - Giving up a batch that was ever unsure ends the partition's use of its producer epoch: unsure batches behind it are
-//!   settled under the old epoch, then the partition goes on under a new one, with sequence numbers from 0.
+//!   settled under the old epoch, then the partition goes on under the next one, with sequence numbers from 0. From its first
+//!   batch on, the node refuses whatever still arrives under the old one.
 //! - When the leader moves while answers of the old one are missing, they are waited for during [`LEADER_MOVE_GRACE`]; then
 //!   the batches are sent to the new leader, which recognises by their sequence numbers those it has.
 use std::time::{Duration, Instant};
@@ -90,9 +91,6 @@ pub(crate) struct ProducerIdentity {
 }
 
 impl ProducerIdentity {
-    /// What a batch without idempotence carries.
-    pub(crate) const NONE: Self = Self { id: -1, epoch: -1 };
-
     fn stamp(self, base_sequence: i32) -> Stamp {
         Stamp { producer_id: self.id, producer_epoch: self.epoch, base_sequence, transactional: false }
     }

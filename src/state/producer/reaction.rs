@@ -14,7 +14,9 @@ pub(super) enum Reaction {
     Split,
     /// The log ends before the batch.
     OutOfOrder,
-    /// The node does not accept the producer id and epoch, or no longer.
+    /// The node has forgotten the producer: its numbers begin anew.
+    NewEpoch,
+    /// The node does not accept the producer id, or a later epoch of it was seen.
     NewIdentity,
     /// Trying again would not help.
     Fail,
@@ -26,11 +28,8 @@ pub(super) fn reaction(code: ErrorCode, idempotent: bool) -> Reaction {
         ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Reaction::WrittenSomewhere,
         ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => Reaction::Split,
         ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER if idempotent => Reaction::OutOfOrder,
-        ErrorCode::UNKNOWN_PRODUCER_ID
-        | ErrorCode::INVALID_PRODUCER_EPOCH
-        | ErrorCode::INVALID_PRODUCER_ID_MAPPING
-            if idempotent =>
-        {
+        ErrorCode::UNKNOWN_PRODUCER_ID if idempotent => Reaction::NewEpoch,
+        ErrorCode::INVALID_PRODUCER_EPOCH | ErrorCode::INVALID_PRODUCER_ID_MAPPING if idempotent => {
             Reaction::NewIdentity
         }
         code if code.is_retriable() => Reaction::Retry,

@@ -77,8 +77,8 @@ pub(crate) enum Outcome {
 pub(crate) enum Request {
     /// To this node; an answer is of use until the deadline.
     Produce { ticket: Ticket, node: i32, parts: Vec<Part>, deadline: Instant },
-    /// To any node: a new producer id, or the next epoch of this one.
-    InitProducerId { ticket: Ticket, bump: ProducerIdentity },
+    /// To any node: a new producer id.
+    InitProducerId { ticket: Ticket },
 }
 
 /// What happened so far.
@@ -351,11 +351,9 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
 
     pub(crate) fn poll_request(&mut self, now: Instant) -> Option<Request> {
         let ticket = Ticket(self.next_number);
-        if self.settings.idempotent
-            && let Some(bump) = self.identity.poll(now, ticket)
-        {
+        if self.settings.idempotent && self.identity.poll(now, ticket) {
             self.next_number += 1;
-            return Some(Request::InitProducerId { ticket, bump });
+            return Some(Request::InitProducerId { ticket });
         }
         let room = self.settings.max_in_flight;
         let able = |node: &Node| {

@@ -1,7 +1,6 @@
 //! Fetch 4-18: 5 added the log start, 7 sessions, 9 leader epochs, 10 zstd, 11 racks and preferred replicas, 12 the last
 //! fetched epoch, 13 topic ids, 15 moved the replica's id, 16 added leader hints (KIP-951).
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_response::{
@@ -12,20 +11,13 @@ use kafka_protocol::protocol::StrBytes;
 use rand::RngExt as _;
 
 use super::super::fetch_session::{self, Context, Wanted};
-use super::super::{Call, Cluster, ConnectionId, Reply, State, Timer, millis};
+use super::super::parked::Waiting;
+use super::super::{Call, Cluster, ConnectionId, Reply, millis};
 use super::Handle;
 use crate::protocol::error_code::ErrorCode;
 
-/// A fetch that waits for bytes.
 #[derive(Debug)]
-pub(crate) struct Parked {
-    pub(crate) timer: (Instant, u64),
-    call: Call,
-    plan: Plan,
-}
-
-#[derive(Debug)]
-struct Plan {
+pub(in super::super) struct Plan {
     context: Context,
     wanted: Vec<Wanted>,
     committed: bool,
@@ -84,7 +76,7 @@ impl Handle for FetchRequest {
         if found.at_once || self.max_wait_ms <= 0 || plan.wanted.is_empty() {
             return Reply::Now(respond(cluster, call, plan.context, found));
         }
-        park(cluster, call.clone(), plan, call.now + millis(self.max_wait_ms));
+        cluster.park(call.clone(), Waiting::Fetch(plan), call.now + millis(self.max_wait_ms));
         Reply::Later
     }
 }
@@ -99,15 +91,8 @@ fn is_of_session(code: ErrorCode) -> bool {
     )
 }
 
-fn park(cluster: &mut Cluster, call: Call, plan: Plan, until: Instant) {
-    let id = call.connection;
-    watch(cluster, id, &plan);
-    let timer = cluster.set_timer(until, Timer::Parked(id));
-    cluster.set_state(id, State::Parked(Box::new(Parked { timer, call, plan })));
-}
-
 /// Has the connection woken when one of its partitions changes.
-fn watch(cluster: &mut Cluster, id: ConnectionId, plan: &Plan) {
+pub(in super::super) fn watch(cluster: &mut Cluster, id: ConnectionId, plan: &Plan) {
     for wanted in &plan.wanted {
         if let Some(topic) = cluster.resolve_wanted(wanted)
             && let Some(partition) = cluster.topics.partition_mut(&topic, wanted.index)
@@ -117,40 +102,15 @@ fn watch(cluster: &mut Cluster, id: ConnectionId, plan: &Plan) {
     }
 }
 
-fn take(cluster: &mut Cluster, id: ConnectionId) -> Option<Box<Parked>> {
-    let connection = cluster.connections.get_mut(&id)?;
-    match std::mem::replace(&mut connection.state, State::Idle) {
-        State::Parked(parked) => Some(parked),
-        other => {
-            connection.state = other;
-            None
-        }
-    }
-}
-
-/// Something happened to a partition that a parked fetch may read.
-pub(in super::super) fn wake(cluster: &mut Cluster, now: Instant, id: ConnectionId) {
-    let Some(mut parked) = take(cluster, id) else { return };
-    parked.call.now = now;
-    let found = read(cluster, &parked.call, &parked.plan);
-    if found.at_once {
-        cluster.timers.remove(&parked.timer);
-        let response = respond(cluster, &parked.call, parked.plan.context, found);
-        cluster.answer(&parked.call, &response);
-    } else {
-        watch(cluster, id, &parked.plan);
-        cluster.set_state(id, State::Parked(parked));
-    }
-}
-
-/// A parked fetch has waited long enough.
-pub(in super::super) fn expire(cluster: &mut Cluster, now: Instant, id: ConnectionId) {
-    let Some(mut parked) = take(cluster, id) else { return };
-    parked.call.now = now;
-    let found = read(cluster, &parked.call, &parked.plan);
-    let response = respond(cluster, &parked.call, parked.plan.context, found);
-    cluster.answer(&parked.call, &response);
-    cluster.advance(now, id);
+/// The answer to a fetch that was parked, if it is to wait no longer.
+pub(in super::super) fn look(
+    cluster: &mut Cluster,
+    call: &Call,
+    plan: &Plan,
+    expired: bool,
+) -> Option<FetchResponse> {
+    let found = read(cluster, call, plan);
+    (found.at_once || expired).then(|| respond(cluster, call, plan.context, found))
 }
 
 impl Cluster {
@@ -208,8 +168,8 @@ fn read_partition(
         }
     })?;
     let log = &partition.log;
-    data.high_watermark = log.end();
-    data.last_stable_offset = log.last_stable();
+    data.high_watermark = partition.high_watermark();
+    data.last_stable_offset = partition.last_stable();
     data.log_start_offset = if call.version >= 5 { log.start() } else { -1 };
     if call.version >= 12 && wanted.last_fetched_epoch >= 0 {
         let (epoch, end) = log.end_of_epoch(wanted.last_fetched_epoch, partition.leader_epoch);
@@ -228,7 +188,7 @@ fn read_partition(
         data.preferred_read_replica = nearest.into();
         return Ok(());
     }
-    let end = if plan.committed { log.last_stable() } else { log.end() };
+    let end = if plan.committed { partition.last_stable() } else { partition.high_watermark() };
     let limit = room.min(wanted.max_bytes);
     let records = log.read(wanted.offset, end, limit, at_least_one, cluster.config.partial_batches);
     if plan.committed && !records.is_empty() {

@@ -17,7 +17,7 @@ mod configs;
 pub(super) mod fetch;
 mod metadata;
 mod offsets;
-mod produce;
+pub(super) mod produce;
 mod producer_id;
 
 /// An API that the broker serves.

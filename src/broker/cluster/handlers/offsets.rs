@@ -84,7 +84,7 @@ fn find(
         .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     partition.check(call.node, asked.current_leader_epoch, true)?;
     let log = &partition.log;
-    let end = if committed { log.last_stable() } else { log.end() };
+    let end = if committed { partition.last_stable() } else { partition.high_watermark() };
     let found = match asked.timestamp {
         -1 => (end, -1, partition.leader_epoch),
         -2 => (log.start(), -1, epoch_at(log, log.start())),
@@ -202,8 +202,9 @@ fn delete(
     let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
     let partition = cluster.topics.partition_mut(topic, index).ok_or(unknown)?;
     partition.check(call.node, -1, true)?;
-    let offset = if offset == -1 { partition.log.end() } else { offset };
-    if !(0..=partition.log.end()).contains(&offset) {
+    let readable = partition.high_watermark();
+    let offset = if offset == -1 { readable } else { offset };
+    if !(0..=readable).contains(&offset) {
         return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
     }
     partition.log.delete_before(offset);

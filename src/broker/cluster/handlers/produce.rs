@@ -9,8 +9,9 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 
+use super::super::parked::Waiting;
 use super::super::producers::Verdict;
-use super::super::{Call, Cluster, Reply};
+use super::super::{Call, Cluster, ConnectionId, Reply, millis};
 use super::Handle;
 use crate::broker::config::Release;
 use crate::protocol::error_code::ErrorCode;
@@ -31,8 +32,87 @@ struct Terms {
 /// Where a batch went.
 struct Written {
     base_offset: i64,
+    /// The offset behind it, and the epoch of the leader that appended it.
+    end: i64,
+    epoch: i32,
     append_time: i64,
     log_start: i64,
+}
+
+/// A request whose records are in the leader's log and not yet in those of its followers.
+#[derive(Debug)]
+pub(in super::super) struct Pending {
+    response: ProduceResponse,
+    batches: Vec<Unreplicated>,
+}
+
+#[derive(Debug)]
+struct Unreplicated {
+    topic: Arc<str>,
+    index: i32,
+    epoch: i32,
+    end: i64,
+    /// Its topic and partition in the response.
+    place: (usize, usize),
+}
+
+impl Unreplicated {
+    /// `None` while it has to wait.
+    fn outcome(&self, cluster: &Cluster, node: i32) -> Option<ErrorCode> {
+        let Some(partition) = cluster.topics.partition(&self.topic, self.index) else {
+            return Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        };
+        if partition.leader != node || partition.leader_epoch != self.epoch {
+            return Some(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        }
+        if partition.high_watermark() < self.end {
+            return None;
+        }
+        match partition.in_sync.len() < cluster.min_in_sync(&self.topic) {
+            true => Some(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND),
+            false => Some(ErrorCode::NONE),
+        }
+    }
+}
+
+impl Pending {
+    pub(in super::super) fn watch(&self, cluster: &mut Cluster, id: ConnectionId) {
+        for batch in &self.batches {
+            if let Some(partition) = cluster.topics.partition_mut(&batch.topic, batch.index) {
+                partition.waiters.insert(id);
+            }
+        }
+    }
+
+    /// The answer, once nothing is left to wait for.
+    pub(in super::super) fn look(
+        &mut self,
+        cluster: &Cluster,
+        call: &Call,
+        expired: bool,
+    ) -> Option<ProduceResponse> {
+        let response = &mut self.response;
+        self.batches.retain(|batch| {
+            let outcome = batch.outcome(cluster, call.node);
+            let outcome = outcome.or(expired.then_some(ErrorCode::REQUEST_TIMED_OUT));
+            let answer = response.responses.get_mut(batch.place.0);
+            if let Some(answer) = answer.and_then(|topic| topic.partition_responses.get_mut(batch.place.1))
+                && let Some(code) = outcome
+            {
+                answer.error_code = code.code();
+            }
+            outcome.is_none()
+        });
+        self.batches.is_empty().then(|| std::mem::take(response))
+    }
+}
+
+impl Cluster {
+    /// How many replicas must be in sync for `acks=all`.
+    fn min_in_sync(&self, topic: &str) -> usize {
+        let own = self.topics.get(topic).and_then(|topic| topic.number("min.insync.replicas"));
+        own.and_then(|least| usize::try_from(least).ok()).unwrap_or(self.config.min_insync_replicas)
+    }
 }
 
 impl Handle for ProduceRequest {
@@ -51,6 +131,7 @@ impl Handle for ProduceRequest {
         let mut hints: Vec<i32> = Vec::new();
         let mut failed = false;
         let terms = Terms { acks: self.acks, transactional: self.transactional_id.is_some() };
+        let mut batches = Vec::new();
         for topic in self.topic_data {
             let name = cluster.resolve(&topic.name, topic.topic_id);
             let mut answers = Vec::with_capacity(topic.partition_data.len());
@@ -66,6 +147,11 @@ impl Handle for ProduceRequest {
                 let mut answer = PartitionProduceResponse::default().with_index(index);
                 match written {
                     Ok(written) => {
+                        if let (Some(name), -1) = (&name, self.acks) {
+                            let place = (response.responses.len(), answers.len());
+                            let (end, epoch) = (written.end, written.epoch);
+                            batches.push(Unreplicated { topic: name.clone(), index, epoch, end, place });
+                        }
                         answer.base_offset = written.base_offset;
                         answer.log_append_time_ms = written.append_time;
                         answer.log_start_offset = if call.version >= 5 { written.log_start } else { -1 };
@@ -104,7 +190,14 @@ impl Handle for ProduceRequest {
                 NodeEndpoint::default().with_node_id(id).with_host(host).with_port(port).with_rack(rack)
             })
             .collect();
-        Reply::Now(response)
+        let mut pending = Pending { response, batches };
+        match pending.look(cluster, call, false) {
+            Some(response) => Reply::Now(response),
+            None => {
+                cluster.park(call.clone(), Waiting::Produce(pending), call.now + millis(self.timeout_ms));
+                Reply::Later
+            }
+        }
     }
 }
 
@@ -137,8 +230,7 @@ fn write(
     let settings = cluster.topics.get(topic).ok_or(unknown)?;
     let limit = settings.number("max.message.bytes").and_then(|limit| usize::try_from(limit).ok());
     let limit = limit.unwrap_or(cluster.config.max_message_bytes);
-    let min_in_sync = settings.number("min.insync.replicas").and_then(|least| usize::try_from(least).ok());
-    let min_in_sync = min_in_sync.unwrap_or(cluster.config.min_insync_replicas);
+    let min_in_sync = cluster.min_in_sync(topic);
     let stamps = settings.config.get("message.timestamp.type").is_some_and(|kind| kind == "LogAppendTime");
 
     let partition = cluster.topics.partition_mut(topic, data.index).ok_or(unknown)?;
@@ -152,7 +244,8 @@ fn write(
         && let Verdict::Duplicate(base_offset, append_time) =
             partition.log.producers.check(&batch.header, forgiving)?
     {
-        return Ok(Written { base_offset, append_time, log_start: partition.log.start() });
+        let (end, epoch) = (base_offset + i64::from(batch.header.count), partition.leader_epoch);
+        return Ok(Written { base_offset, end, epoch, append_time, log_start: partition.log.start() });
     }
     if stamps {
         batch.bytes = set_log_append_time(batch.bytes, now).map_err(|_| ErrorCode::CORRUPT_MESSAGE)?;
@@ -160,11 +253,12 @@ fn write(
     }
     let base_offset = partition.log.append(&batch, partition.leader_epoch);
     let log_start = partition.log.start();
-    cluster.changed(topic, data.index);
+    let (end, epoch) = (partition.log.end(), partition.leader_epoch);
+    cluster.appended(call.now, call.node, topic, data.index);
     if let Some(code) = call.injected_after(topic, data.index) {
         return Err(code);
     }
-    Ok(Written { base_offset, append_time, log_start })
+    Ok(Written { base_offset, end, epoch, append_time, log_start })
 }
 
 /// The one batch that a producer may send for a partition, if it is as Kafka wants it.

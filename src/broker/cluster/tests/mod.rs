@@ -16,6 +16,7 @@ use crate::record::{Compression, Record};
 mod basics;
 mod faults;
 mod log;
+mod replication;
 mod sessions;
 mod versions;
 

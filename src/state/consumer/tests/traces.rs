@@ -274,3 +274,30 @@ fn a_leader_that_moved_is_asked_whether_the_position_is_in_its_log() {
     world.answer(1, 0);
     assert!(world.machine.poll_event().is_none());
 }
+
+#[test]
+fn a_position_that_was_looked_up_in_an_epoch_without_records_is_not_taken_for_truncated() {
+    let mut world = World::unassigned(2, 1, Settings::default());
+    world.nodes.append(0, 3);
+    world.nodes.lead(0, 2);
+    world.metadata();
+    world.machine.add(world.now, tp(0), Some(Offset::End));
+    world.drain();
+    world.answer_at(0); // offset 3, by the leader of epoch 1
+    // Nothing was written in epoch 1, so the next leader does not know it: before offset 3 stands epoch 0.
+    world.nodes.lead(0, 1);
+    world.metadata();
+    let at = world.requests.iter().position(|request| matches!(request.what, What::Epochs(_)));
+    let Request { ticket, .. } = world.requests.remove(at.expect("the position is checked"));
+    let found = EpochEndOffset::default().with_partition(0).with_leader_epoch(0).with_end_offset(3);
+    let topic = OffsetForLeaderTopicResult::default()
+        .with_topic(TopicName::from(text(TOPIC)))
+        .with_partitions(vec![found]);
+    let response = OffsetForLeaderEpochResponse::default().with_topics(vec![topic]);
+    world.machine.handle_epochs(world.now, ticket, Ok(response));
+    world.drain();
+    world.nodes.append(0, 1);
+    world.answer(1, 0);
+    let (_, offsets, reset) = world.next().unwrap().unwrap();
+    assert_eq!((offsets, reset), (vec![3], None));
+}

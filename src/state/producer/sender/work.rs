@@ -13,8 +13,8 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
         self.expire(now, key);
         let Some(queue) = self.queues.get_mut(key) else { return };
         queue.leave_former_leader(now);
-        if self.settings.idempotent {
-            renew(queue, &mut self.identity);
+        if self.settings.idempotent && renew(queue, &mut self.identity) {
+            self.counters.epochs += 1;
         }
         if queue.leader.is_none() && queue.has_work() && queue.backoff_until.is_none_or(|until| until <= now)
         {
@@ -279,6 +279,9 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
         }
         let error = refused(part.error, part.message, address);
         tracing::debug!(%error, topic = &*queue.topic, partition = queue.partition, "batch refused");
+        if let (Reaction::NewIdentity, Some(refused)) = (reaction, queue.identity) {
+            self.identity.replace(refused);
+        }
         queue.requeue(at, !proves_absence(part.error));
         let (unsure, first) = queue.batches.get(at).map_or((false, 0), |batch| (batch.unsure, batch.first));
         if part.error.refreshes_metadata() {
@@ -286,12 +289,10 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
         }
         match reaction {
             Reaction::Retry => self.retry(now, key, at, error),
-            Reaction::OutOfOrder => {
-                // Whatever attempts there were, the log ends before it.
-                if let Some(batch) = queue.batches.get_mut(at) {
-                    batch.unsure = false;
-                }
-                if at == 0 && !queue.must_bump {
+            // Those before it go again first, then it is judged.
+            Reaction::OutOfOrder if at > 0 && !queue.must_bump => {}
+            Reaction::OutOfOrder if !unsure => {
+                if !queue.must_bump {
                     tracing::warn!(
                         topic = &*queue.topic,
                         partition = queue.partition,
@@ -300,11 +301,12 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
                     queue.must_bump = true;
                 }
             }
-            Reaction::NewIdentity if !unsure => {
+            Reaction::NewEpoch | Reaction::NewIdentity if !unsure => {
                 queue.must_bump = true;
                 self.retry(now, key, at, error);
             }
             Reaction::Split if !unsure && self.split(key, at) => self.counters.splits += 1,
+            // Also an unsure batch that the log has no place for now: an earlier attempt may be on its way still.
             _ => {
                 let culprit = |(place, message): &(i32, Option<&str>)| {
                     let place = first.saturating_add(u32::try_from(*place).ok()?);
@@ -443,16 +445,17 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
     }
 }
 
-/// Takes over the known identity where the partition needs one, or asks for a newer one.
-fn renew<T: Clone>(queue: &mut Queue<T>, identity: &mut Identity) {
-    match (queue.identity, identity.known()) {
-        (None, Some(known)) => queue.adopt(known),
-        (Some(old), Some(known)) if queue.must_bump && queue.is_drained() => match old == known {
-            true => identity.bump(old),
-            false => queue.adopt(known),
-        },
-        _ => {}
+/// Takes over the known identity where the partition needs one, or a newer one. Says whether an epoch began for it.
+fn renew<T: Clone>(queue: &mut Queue<T>, identity: &mut Identity) -> bool {
+    let began = match queue.identity {
+        Some(old) if queue.must_bump && queue.is_drained() => identity.bump(old),
+        Some(_) => return false,
+        None => false,
+    };
+    if let Some(known) = identity.known() {
+        queue.adopt(known);
     }
+    began
 }
 
 /// Whether a part of an answer is about this partition.

@@ -2,6 +2,7 @@
 mod model;
 mod random;
 mod traces;
+mod unsure;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,17 +14,46 @@ use kafka_protocol::messages::{ProduceResponse, TopicName};
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
 
+use self::model::Log;
 use super::buffer::{Buffer, Buffers, Closed, Look};
 use super::sender::{Event, Outcome, Request, Sender};
 use super::*;
 use crate::error::ErrorKind;
 use crate::protocol::error_code::ErrorCode;
 use crate::record::Record;
+use crate::record::batch::{BatchHeader, RawBatch};
 use crate::state::metadata::cluster::Partition;
 use crate::state::metadata::{Cluster, Topic};
 
 /// Version of the answers that are made up here.
 const VERSION: i16 = 9;
+
+const NONE: ErrorCode = ErrorCode::NONE;
+const NOT_LEADER: ErrorCode = ErrorCode::NOT_LEADER_OR_FOLLOWER;
+
+fn header(bytes: &Bytes) -> BatchHeader {
+    RawBatch::single(bytes).unwrap().header
+}
+
+/// Producer epoch and base sequence of the only batch, of the first producer id.
+fn stamp(sent: &Sent) -> (i16, i32) {
+    assert_eq!(sent.parts.len(), 1);
+    let header = header(&sent.parts[0].1);
+    assert!(header.producer_id == 70 || header.producer_epoch <= 0);
+    (header.producer_epoch, header.base_sequence)
+}
+
+/// A world whose partition 0 has stored one record, `start`, so that several batches may be in flight.
+fn established() -> (World, Log) {
+    let mut world = World::new(settings(), 1);
+    let mut log = Log::default();
+    world.append(0, "start");
+    let sent = world.request();
+    let (code, offset) = log.append(&sent.parts[0].1);
+    world.answer(&sent, code, offset);
+    assert_eq!(world.offset("start"), Some(0));
+    (world, log)
+}
 
 fn settings() -> Settings {
     Settings {
@@ -77,8 +107,8 @@ struct World {
     /// How records ended, by their value.
     ended: BTreeMap<String, Result<Option<i64>, Error>>,
     ended_at: HashMap<String, Instant>,
-    /// Producer ids that were asked for; the answer comes at once unless `silent`.
-    identities: Vec<ProducerIdentity>,
+    /// Producer ids that were asked for; the answer comes at once.
+    identities: i64,
     refreshes: usize,
     hints: Vec<(i32, i32, i32)>,
 }
@@ -98,7 +128,7 @@ impl World {
             records: HashMap::new(),
             ended: BTreeMap::new(),
             ended_at: HashMap::new(),
-            identities: Vec::new(),
+            identities: 0,
             refreshes: 0,
             hints: Vec::new(),
         };
@@ -160,9 +190,9 @@ impl World {
                     let parts = parts.into_iter().map(|part| (part.partition, part.records)).collect();
                     sent.push(Sent { ticket, node, parts });
                 }
-                Request::InitProducerId { ticket, bump } => {
-                    let id = ProducerIdentity { id: 70 + self.identities.len() as i64, epoch: 0 };
-                    self.identities.push(bump);
+                Request::InitProducerId { ticket } => {
+                    let id = ProducerIdentity { id: 70 + self.identities, epoch: 0 };
+                    self.identities += 1;
                     self.sender.handle_identity(self.now, ticket, Ok(id));
                 }
             }

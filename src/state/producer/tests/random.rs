@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::model::Log;
 use super::*;
 
 const PARTITIONS: usize = 3;

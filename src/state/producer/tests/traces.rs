@@ -1,33 +1,5 @@
 //! Scenarios, step by step.
-use super::model::Log;
 use super::*;
-use crate::record::batch::{BatchHeader, RawBatch};
-
-const NONE: ErrorCode = ErrorCode::NONE;
-const NOT_LEADER: ErrorCode = ErrorCode::NOT_LEADER_OR_FOLLOWER;
-
-fn header(bytes: &Bytes) -> BatchHeader {
-    RawBatch::single(bytes).unwrap().header
-}
-
-/// Producer id and base sequence of the only batch.
-fn stamp(sent: &Sent) -> (i64, i32) {
-    assert_eq!(sent.parts.len(), 1);
-    let header = header(&sent.parts[0].1);
-    (header.producer_id, header.base_sequence)
-}
-
-/// A world whose partition 0 has stored one record, `start`, so that several batches may be in flight.
-fn established() -> (World, Log) {
-    let mut world = World::new(settings(), 1);
-    let mut log = Log::default();
-    world.append(0, "start");
-    let sent = world.request();
-    let (code, offset) = log.append(&sent.parts[0].1);
-    world.answer(&sent, code, offset);
-    assert_eq!(world.offset("start"), Some(0));
-    (world, log)
-}
 
 #[test]
 fn records_gather_while_the_node_has_no_room_and_go_in_one_request() {
@@ -83,7 +55,7 @@ fn one_batch_is_in_flight_until_the_first_is_stored_then_five() {
     assert!(world.requests().is_empty());
     world.answer(&first, NONE, 0);
     let rest = world.requests();
-    assert_eq!(rest.iter().map(stamp).collect::<Vec<_>>(), [(70, 1), (70, 2), (70, 3), (70, 4), (70, 5)]);
+    assert_eq!(rest.iter().map(stamp).collect::<Vec<_>>(), [(0, 1), (0, 2), (0, 3), (0, 4), (0, 5)]);
 }
 
 #[test]
@@ -135,134 +107,6 @@ fn a_retry_waits_for_backoff_unless_the_leader_changes() {
 }
 
 #[test]
-fn a_record_of_unknown_fate_never_gives_its_number_to_another() {
-    // The scenario in which franz-go loses a record with a success.
-    let (mut world, mut log) = established();
-    world.append(0, "a");
-    let sent = world.request();
-    log.append(&sent.parts[0].1); // stored, but the answer is lost
-    world.disconnect(&sent, true);
-    world.pass(Duration::from_secs(2));
-    let again = world.request();
-    assert_eq!(stamp(&again), stamp(&sent));
-    world.answer(&again, NOT_LEADER, -1);
-    world.pass(Duration::from_secs(118));
-    assert!(world.error("a").is_timeout() && world.error("a").maybe_written());
-
-    world.append(0, "b");
-    let sent = world.request();
-    assert_eq!(stamp(&sent), (71, 0), "under a new identity");
-    let (code, offset) = log.append(&sent.parts[0].1);
-    world.answer(&sent, code, offset);
-    assert_eq!(log.values, ["start", "a", "b"]);
-    assert_eq!(world.offset("b"), Some(2));
-    assert_eq!(world.identities[1], ProducerIdentity { id: 70, epoch: 0 });
-}
-
-#[test]
-fn a_record_that_was_never_stored_is_reported_so_and_its_number_is_free() {
-    let (mut world, mut log) = established();
-    world.append(0, "a");
-    let sent = world.request();
-    world.disconnect(&sent, false);
-    world.pass(Duration::from_secs(2));
-    let sent = world.request();
-    world.answer(&sent, ErrorCode::NOT_ENOUGH_REPLICAS, -1);
-    world.pass(Duration::from_secs(118));
-    assert!(world.error("a").is_timeout() && !world.error("a").maybe_written());
-    assert!(world.error("a").to_string().contains("NOT_ENOUGH_REPLICAS"), "{}", world.error("a"));
-    world.append(0, "b");
-    let sent = world.request();
-    assert_eq!(stamp(&sent), (70, 1));
-    log.append(&sent.parts[0].1);
-    assert_eq!(log.values, ["start", "b"]);
-}
-
-#[test]
-fn giving_up_waits_for_what_is_on_the_wire_before_the_epoch_ends() {
-    let (mut world, _) = established();
-    world.append_alone(0, "a");
-    world.pass(Duration::from_secs(60));
-    world.append_alone(0, "b");
-    let mut sent = world.requests();
-    assert_eq!(sent.len(), 2);
-    sent.truncate(2);
-    world.append_alone(0, "c");
-    world.pass(Duration::from_secs(60));
-    assert!(world.error("a").maybe_written());
-    assert!(world.requests().is_empty() || world.identities.len() == 1, "b is on the wire");
-    world.answer(&sent[1], ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, -1);
-    assert_eq!(world.identities.len(), 1, "the answer to a is missing");
-    world.disconnect(&sent[0], true);
-    let next = world.request();
-    assert_eq!((stamp(&next), world.identities.len()), ((71, 0), 2));
-    assert!(!world.ended.contains_key("b"));
-}
-
-#[test]
-fn an_unsure_batch_behind_a_given_up_one_is_settled_under_the_old_epoch() {
-    let (mut world, mut log) = established();
-    world.append_alone(0, "a");
-    world.pass(Duration::from_secs(60));
-    world.append_alone(0, "b");
-    let sent = world.requests();
-    for sent in &sent {
-        log.append(&sent.parts[0].1);
-    }
-    world.pass(Duration::from_secs(59));
-    for sent in &sent {
-        world.disconnect(sent, true);
-    }
-    world.pass(Duration::from_secs(1));
-    assert!(world.error("a").maybe_written());
-    world.pass(Duration::from_secs(1));
-    let again = world.request();
-    assert_eq!(stamp(&again), (70, 2), "the same bytes");
-    let (code, offset) = log.append(&again.parts[0].1);
-    world.answer(&again, code, offset);
-    assert_eq!(world.offset("b"), Some(2), "recognised, not written twice");
-    world.append(0, "c");
-    let sent = world.request();
-    assert_eq!(stamp(&sent), (71, 0));
-    log.append(&sent.parts[0].1);
-    assert_eq!(log.values, ["start", "a", "b", "c"]);
-}
-
-#[test]
-fn a_gap_that_the_node_sees_ends_the_epoch_and_the_batch_goes_again() {
-    let (mut world, _) = established();
-    world.append(0, "a");
-    let sent = world.request();
-    world.answer(&sent, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, -1);
-    let again = world.request();
-    assert_eq!(stamp(&again), (71, 0));
-    world.answer(&again, NONE, 5);
-    assert_eq!(world.offset("a"), Some(5));
-}
-
-#[test]
-fn an_unknown_producer_gets_a_new_identity() {
-    for code in [ErrorCode::UNKNOWN_PRODUCER_ID, ErrorCode::INVALID_PRODUCER_EPOCH] {
-        let (mut world, _) = established();
-        world.append(0, "a");
-        let sent = world.request();
-        world.answer(&sent, code, -1);
-        world.pass(Duration::from_secs(1));
-        let again = world.request();
-        assert_eq!(stamp(&again), (71, 0));
-    }
-}
-
-#[test]
-fn a_duplicate_is_a_success_without_a_place() {
-    let (mut world, _) = established();
-    world.append(0, "a");
-    let sent = world.request();
-    world.answer(&sent, ErrorCode::DUPLICATE_SEQUENCE_NUMBER, -1);
-    assert_eq!(world.offset("a"), None);
-}
-
-#[test]
 fn a_batch_that_is_too_large_is_divided_until_it_fits_and_keeps_its_order() {
     let (mut world, mut log) = established();
     for at in 0..8 {
@@ -290,7 +134,7 @@ fn a_batch_that_is_too_large_is_divided_until_it_fits_and_keeps_its_order() {
         let offset = end.as_ref().unwrap().unwrap();
         assert_eq!(&log.values[offset as usize], value);
     }
-    assert_eq!(world.identities.len(), 1, "numbers are kept");
+    assert_eq!(world.identities, 1, "numbers are kept");
     assert!(world.sender.counters().splits >= 3);
 }
 
@@ -303,7 +147,7 @@ fn a_record_that_is_too_large_alone_fails_alone() {
     assert_eq!(world.error("a").code(), Some(ErrorCode::MESSAGE_TOO_LARGE));
     assert!(!world.error("a").maybe_written());
     world.append_alone(0, "b");
-    assert_eq!(stamp(&world.request()), (70, 1));
+    assert_eq!(stamp(&world.request()), (0, 1));
 }
 
 #[test]
@@ -369,7 +213,7 @@ fn without_idempotence_one_batch_is_in_flight() {
     assert_eq!(stamp(&sent), (-1, -1));
     world.answer(&sent, NONE, 0);
     world.request();
-    assert!(world.identities.is_empty());
+    assert_eq!(world.identities, 0);
 }
 
 #[test]
@@ -407,7 +251,7 @@ fn without_a_leader_metadata_is_asked_for_and_time_runs_out() {
 fn no_right_to_a_producer_id_is_told_at_once() {
     let mut world = World::new(settings(), 1);
     world.append(0, "a");
-    let Some(Request::InitProducerId { ticket, .. }) = world.sender.poll_request(world.now) else { panic!() };
+    let Some(Request::InitProducerId { ticket }) = world.sender.poll_request(world.now) else { panic!() };
     let refusal = Error::broker(ErrorCode::CLUSTER_AUTHORIZATION_FAILED, "no");
     world.sender.handle_identity(world.now, ticket, Err(refusal));
     world.settle();
@@ -445,16 +289,4 @@ fn compressed_batches_are_sealed_ahead_and_keep_their_order() {
     assert_eq!(log.values.len(), 200);
     assert!(log.values.is_sorted());
     assert!(world.sender.is_idle());
-}
-
-#[test]
-fn what_is_left_at_the_end_is_settled_and_marked() {
-    let (mut world, _) = established();
-    world.append_alone(0, "sent");
-    world.requests();
-    world.append(0, "open");
-    world.sender.abandon(&Error::closed("the producer"));
-    world.settle();
-    assert!(world.error("sent").is_closed() && world.error("sent").maybe_written());
-    assert!(world.error("open").is_closed() && !world.error("open").maybe_written());
 }

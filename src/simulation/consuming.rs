@@ -1,0 +1,520 @@
+//! A client that reads the topic, and what it is promised about what it gets.
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::{ListOffsetsRequest, OffsetForLeaderEpochRequest};
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::client::Client;
+use super::link::{Failure, Purpose, Ticket};
+use super::network::Network;
+use super::truth::{Log, TOPIC, Truth};
+use crate::error::{Error, ErrorKind};
+use crate::protocol::fetch::{FetchRequest, FetchResponse, LAST_VERSION_BY_NAME};
+use crate::protocol::header::{self, Answer};
+use crate::record::reader::DecodedBatch;
+use crate::state::consumer::{
+    Consumer, Event, Handover, IsolationLevel, LANES, Limits, Offset, OffsetReset, Position, PositionReset,
+    Request, ResetReason, Settings, What, list_offsets, offset_for_leader_epoch,
+};
+use crate::topic_partition::TopicPartition;
+
+/// Where the reader stands in a partition, by what it was given so far.
+#[derive(Debug)]
+struct Reader {
+    /// The offset that is due; `None` while the position is looked up.
+    expected: Option<i64>,
+    /// Where a position that is looked up may come to lie.
+    bounds: (i64, i64),
+    paused: bool,
+    /// Since when it could get everything: reads, is not paused, has a position.
+    since: Instant,
+    /// An unclean election cut off records it had been given; it must be told.
+    cut: Option<i64>,
+    cuts: u32,
+}
+
+pub(super) struct Consuming {
+    pub(super) client: Client,
+    machine: Consumer,
+    settings: Settings,
+    limits: Limits,
+    request_timeout: Duration,
+    random: SmallRng,
+    partitions: i32,
+    readers: BTreeMap<i32, Reader>,
+    /// Until when the application does something else.
+    pub(super) busy_until: Instant,
+    pub(super) records: u64,
+    pub(super) resets: u64,
+    pub(super) errors: u64,
+    /// The largest batch that was seen, for the bound on memory.
+    largest: usize,
+}
+
+fn name(partition: i32) -> TopicPartition {
+    TopicPartition::new(TOPIC, partition)
+}
+
+impl Consuming {
+    pub(super) fn new(
+        now: Instant,
+        client: Client,
+        settings: Settings,
+        partitions: i32,
+        request_timeout: Duration,
+        seed: u64,
+    ) -> Self {
+        let machine = Consumer::new(settings.clone(), seed);
+        let limits = Limits::from(machine.settings());
+        let mut this = Self {
+            client,
+            machine,
+            settings,
+            limits,
+            request_timeout,
+            random: SmallRng::seed_from_u64(seed ^ 3),
+            partitions,
+            readers: BTreeMap::new(),
+            busy_until: now,
+            records: 0,
+            resets: 0,
+            errors: 0,
+            largest: 0,
+        };
+        this.client.metadata.want(&TOPIC.into(), false);
+        for partition in 0..partitions {
+            this.add(now, partition, Some(Offset::At(0)), None);
+        }
+        this
+    }
+
+    fn committed(&self) -> bool {
+        self.settings.isolation == IsolationLevel::ReadCommitted
+    }
+
+    // ---- the application
+
+    fn add(&mut self, now: Instant, partition: i32, from: Option<Offset>, log: Option<&Log>) {
+        self.machine.add(now, name(partition), from);
+        let (expected, bounds) = self.place(from.unwrap_or(Offset::Beginning), log);
+        let cuts = log.map_or(0, |log| log.cuts);
+        self.readers
+            .insert(partition, Reader { expected, bounds, paused: false, since: now, cut: None, cuts });
+    }
+
+    /// Where a reader stands that was sent to this place.
+    fn place(&self, to: Offset, log: Option<&Log>) -> (Option<i64>, (i64, i64)) {
+        let end = |log: &Log| if self.committed() { log.stable } else { log.readable };
+        let (start, end) = log.map_or((0, 0), |log| (log.start, end(log)));
+        match to {
+            Offset::At(offset) => (Some(offset), (offset, offset)),
+            Offset::Beginning => (None, (start, i64::MAX)),
+            // What is behind it when it was asked for is not to be missed.
+            _ => (None, (end, i64::MAX)),
+        }
+    }
+
+    /// One of the commands that an application may give at any time.
+    pub(super) fn command(&mut self, now: Instant, truth: &Truth) {
+        let partition = self.random.random_range(0..self.partitions);
+        let log = truth.log(partition);
+        let Some(reader) = self.readers.get_mut(&partition) else {
+            let from = self.random.random_bool(0.5).then_some(Offset::Beginning);
+            return self.add(now, partition, from, Some(log));
+        };
+        reader.since = now;
+        match self.random.random_range(0..8) {
+            0 | 1 => {
+                reader.paused = true;
+                self.machine.pause(&name(partition));
+            }
+            2 => {
+                self.machine.remove(&name(partition));
+                self.readers.remove(&partition);
+            }
+            3 => {
+                let to = match self.random.random_range(0..3) {
+                    0 => Offset::Beginning,
+                    1 => Offset::End,
+                    _ => Offset::At(self.random.random_range(log.start..=log.readable)),
+                };
+                self.machine.seek(&name(partition), to);
+                let (expected, bounds) = self.place(to, Some(log));
+                if let Some(reader) = self.readers.get_mut(&partition) {
+                    (reader.expected, reader.bounds, reader.cut, reader.cuts) =
+                        (expected, bounds, None, log.cuts);
+                }
+            }
+            4 => self.busy_until = now + Duration::from_millis(self.random.random_range(0..4000)),
+            _ => self.resume(now),
+        }
+    }
+
+    pub(super) fn resume(&mut self, now: Instant) {
+        for (partition, reader) in self.readers.iter_mut().filter(|(_, reader)| reader.paused) {
+            (reader.paused, reader.since) = (false, now);
+            self.machine.resume(&name(*partition));
+        }
+    }
+
+    /// Everything is read again, to its end.
+    pub(super) fn settle(&mut self, now: Instant, truth: &Truth) {
+        self.busy_until = now;
+        self.resume(now);
+        for partition in 0..self.partitions {
+            if !self.readers.contains_key(&partition) {
+                self.add(now, partition, Some(Offset::Beginning), Some(truth.log(partition)));
+            }
+        }
+    }
+
+    /// Takes what is there.
+    fn take(&mut self, now: Instant, truth: &Truth) -> Result<(), String> {
+        while now >= self.busy_until {
+            let taken = match self.machine.take(now) {
+                None => break,
+                Some(Handover::Error(error)) => {
+                    self.errors += 1;
+                    if is_our_fault(&error) {
+                        return Err(format!("the consumer reports: {error}"));
+                    }
+                    continue;
+                }
+                Some(Handover::Batch(taken)) => taken,
+            };
+            if self.random.random_bool(0.05) {
+                // The application dropped the future before the batch was handed over: it comes again.
+                continue;
+            }
+            let opened = taken.open(&self.limits);
+            if let Some((batch, before)) = self.machine.commit(now, &taken, opened) {
+                self.got(now, taken.name.partition(), &batch, before, taken.reset, truth)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn got(
+        &mut self,
+        now: Instant,
+        partition: i32,
+        batch: &DecodedBatch,
+        before: usize,
+        reset: Option<PositionReset>,
+        truth: &Truth,
+    ) -> Result<(), String> {
+        let (committed, log) = (self.committed(), truth.log(partition));
+        let at = |what: String| format!("partition {partition}: {what}");
+        let reader = self
+            .readers
+            .get_mut(&partition)
+            .ok_or(at("C1: a batch of a partition that is not read".into()))?;
+        if reader.paused {
+            return Err(at("C1: a batch of a paused partition".into()));
+        }
+        let first = batch.records().nth(before).map(|record| record.offset());
+        if let Some(reset) = reset {
+            self.resets += 1;
+            let latest = self.settings.reset == OffsetReset::Latest;
+            reader.told(reset, first.unwrap_or_default(), latest, log).map_err(at)?;
+        }
+        if reader.cut.is_some_and(|cut| first.is_some_and(|first| first >= cut)) {
+            return Err(at("C1: the log was cut off below the position, and nothing is said of it".into()));
+        }
+        let mut expected = reader.expected.ok_or(at("C1: a batch while the position is looked up".into()))?;
+        for record in batch.records().skip(before) {
+            let value = String::from_utf8_lossy(record.value().unwrap_or_default());
+            let lost = log.check_next(expected, record.offset(), &value, committed).map_err(at)?;
+            if lost {
+                // It was fetched before it was lost; what follows must tell of it.
+                reader.cut.get_or_insert(record.offset());
+            }
+            expected = record.offset() + 1;
+            self.records += 1;
+        }
+        reader.expected = Some(expected);
+        reader.since = reader.since.max(now);
+        Ok(())
+    }
+
+    // ---- the driver
+
+    pub(super) fn advance(
+        &mut self,
+        now: Instant,
+        network: &mut Network,
+        truth: &Truth,
+    ) -> Result<(), String> {
+        if self.client.changed {
+            self.client.changed = false;
+            self.machine.handle_metadata(now, &self.client.cluster.clone());
+        }
+        while let Some((ticket, outcome)) = self.client.take_done() {
+            self.take_in(now, ticket, outcome)?;
+            self.put_out(now);
+        }
+        if self.machine.next_deadline().is_some_and(|at| at <= now) {
+            self.machine.handle_deadline(now);
+        }
+        self.put_out(now);
+        self.follow(truth);
+        self.take(now, truth)?;
+        self.put_out(now);
+        self.client.advance(now, network);
+        if self.machine.next_deadline().is_some_and(|at| at <= now) {
+            return Err("a deadline that has passed would wake the shell for ever".into());
+        }
+        self.check_positions(truth)
+    }
+
+    fn take_in(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        outcome: Result<Answer, Failure>,
+    ) -> Result<(), String> {
+        let answer = |outcome: Result<Answer, Failure>| outcome.map_err(|failure| failure.error);
+        match ticket {
+            Ticket::Metadata(ticket) => self.client.take_in_metadata(now, ticket, outcome),
+            Ticket::Fetch(ticket) => {
+                let answer = answer(outcome).and_then(|answer| {
+                    FetchResponse::decode(&answer.body, answer.version)
+                        .map_err(|error| Error::new(ErrorKind::Protocol, error.to_string()))
+                });
+                if let Ok(answer) = &answer {
+                    let sizes = answer.topics.iter().flat_map(|topic| &topic.partitions);
+                    self.largest =
+                        sizes.map(|data| data.records.len()).chain([self.largest]).max().unwrap_or(0);
+                }
+                self.machine.handle_fetch(now, ticket, answer);
+            }
+            Ticket::Offsets(ticket) => {
+                let answer = answer(outcome).and_then(|answer| header::decode::<ListOffsetsRequest>(&answer));
+                self.machine.handle_offsets(now, ticket, answer);
+            }
+            Ticket::Epochs(ticket) => {
+                let answer =
+                    answer(outcome).and_then(|answer| header::decode::<OffsetForLeaderEpochRequest>(&answer));
+                self.machine.handle_epochs(now, ticket, answer);
+            }
+            other => return Err(format!("not a consumer's: {other:?}")),
+        }
+        Ok(())
+    }
+
+    fn put_out(&mut self, now: Instant) {
+        while let Some(Request { node, ticket, what }) = self.machine.poll_request(now) {
+            let deadline = now + self.request_timeout;
+            match what {
+                What::Fetch { lane, plan } => {
+                    let most = if plan.by_id { i16::MAX } else { LAST_VERSION_BY_NAME };
+                    let deadline = deadline + plan.max_wait;
+                    let (purpose, ticket) = (Purpose::Fetch(lane), Ticket::Fetch(ticket));
+                    self.client.submit(node, purpose, deadline, ticket, move |versions| {
+                        let version = versions.choose_at_most::<FetchRequest>(most)?;
+                        header::encode(&plan.request(version), version, "simulated")
+                    });
+                }
+                What::Offsets(plan) => {
+                    self.client.submit(
+                        node,
+                        Purpose::Rest,
+                        deadline,
+                        Ticket::Offsets(ticket),
+                        move |versions| {
+                            let version = versions.choose::<ListOffsetsRequest>()?;
+                            header::encode(&list_offsets(&plan, version), version, "simulated")
+                        },
+                    );
+                }
+                What::Epochs(plan) => {
+                    self.client.submit(
+                        node,
+                        Purpose::Rest,
+                        deadline,
+                        Ticket::Epochs(ticket),
+                        move |versions| {
+                            let version = versions.choose::<OffsetForLeaderEpochRequest>()?;
+                            header::encode(&offset_for_leader_epoch(&plan, version), version, "simulated")
+                        },
+                    );
+                }
+            }
+        }
+        while let Some(event) = self.machine.poll_event() {
+            match event {
+                Event::Refresh => self.client.refresh(),
+                Event::Leader { topic, partition, leader, epoch, endpoint } => {
+                    self.client.metadata.hint(&topic, partition, leader, epoch, endpoint);
+                }
+                Event::Throttle { node, until } => {
+                    let lanes: Vec<_> = (0..LANES).map(Purpose::Fetch).collect();
+                    self.client.throttle(node, &lanes, until);
+                }
+            }
+        }
+    }
+
+    pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let busy = Some(self.busy_until).filter(|until| *until > now);
+        [self.machine.next_deadline(), self.client.next_deadline(), busy].into_iter().flatten().min()
+    }
+
+    // ---- what is promised
+
+    /// Notes what elections did to the places that readers have reached.
+    fn follow(&mut self, truth: &Truth) {
+        for (partition, reader) in &mut self.readers {
+            let log = truth.log(*partition);
+            if log.cuts > reader.cuts {
+                reader.cuts = log.cuts;
+                let at = log.cut.unwrap_or(0);
+                if reader.expected.is_some_and(|expected| expected > at) {
+                    reader.cut = Some(reader.cut.map_or(at, |before| before.min(at)));
+                }
+            }
+        }
+    }
+
+    /// C4: a position moves with what is handed out, and otherwise not.
+    fn check_positions(&mut self, truth: &Truth) -> Result<(), String> {
+        let committed = self.committed();
+        for (partition, reader) in &mut self.readers {
+            let Position::At(position) = self.machine.position(&name(*partition)) else { continue };
+            let log = truth.log(*partition);
+            match reader.expected {
+                None => {
+                    let (least, most) = reader.bounds;
+                    if !(least..=most).contains(&position) {
+                        return Err(format!(
+                            "C1: partition {partition}: begins at {position}, not from {least} on"
+                        ));
+                    }
+                    reader.expected = Some(position);
+                }
+                // The position is gone from the log; what follows from that is told with the next batch.
+                Some(expected) if reader.cut.is_some() || expected < log.start || expected > log.end => {}
+                Some(expected) if position < expected => {
+                    return Err(format!(
+                        "C4: partition {partition}: the position goes from {expected} back to {position}"
+                    ));
+                }
+                Some(expected) => {
+                    let skipped = log.check_none_between(expected, position, committed);
+                    skipped
+                        .map_err(|what| format!("partition {partition}: by position {position}: {what}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// C3: what was fetched and waits stays within its bound, plus the first batches of answers, which come whole.
+    pub(super) fn check_memory(&self) -> Result<(), String> {
+        let metrics = self.machine.metrics();
+        let least = 16 << 10;
+        let nodes = metrics.nodes.len().max(1);
+        let bound = self.settings.prefetch.max(least * nodes.max(self.partitions as usize))
+            + nodes * LANES * self.largest.min(least);
+        match metrics.buffered_bytes as usize > bound {
+            true => Err(format!("C3: {} bytes wait, and {bound} are allowed", metrics.buffered_bytes)),
+            false => Ok(()),
+        }
+    }
+
+    /// C2: what can be read of a partition whose leader is well comes promptly, whatever is wrong at other nodes.
+    pub(super) fn check_pending(
+        &self,
+        now: Instant,
+        promptly: Duration,
+        well: impl Fn(i32) -> Option<Instant>,
+        truth: &Truth,
+    ) -> Result<(), String> {
+        let committed = self.committed();
+        for (partition, reader) in self.readers.iter().filter(|(_, reader)| !reader.paused) {
+            let Some(since) = well(*partition) else { continue };
+            let log = truth.log(*partition);
+            let readable = if committed { log.stable } else { log.readable };
+            let since = since.max(reader.since).max(self.busy_until);
+            let from = reader.expected.unwrap_or(readable).max(log.start);
+            if from >= readable {
+                continue;
+            }
+            let mut due = log.entries.range(from..readable).filter(|(_, entry)| entry.is_for(committed));
+            if let Some((offset, entry)) = due.next()
+                && let Some(there) = if committed { entry.stable_since } else { entry.readable_since }
+                && now > since.max(there) + promptly
+            {
+                return Err(format!(
+                    "C2: partition {partition}: offset {offset} ({}) waits, and nothing is wrong at its leader",
+                    entry.value
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everything that can be read was handed out.
+    pub(super) fn is_done(&self, truth: &Truth) -> bool {
+        let committed = self.committed();
+        self.readers.len() == self.partitions as usize
+            && self.readers.iter().all(|(partition, reader)| {
+                let log = truth.log(*partition);
+                let end = if committed { log.stable } else { log.readable };
+                let nothing_from = |from: i64| {
+                    from > log.end || log.check_none_between(from.max(log.start), end, committed).is_ok()
+                };
+                // What is left to be told comes with the next record.
+                reader.cut.or(reader.expected).is_some_and(nothing_from)
+            })
+    }
+
+    pub(super) fn check_bytes(&self, calm: bool) -> Result<(), String> {
+        let metrics = self.machine.metrics();
+        let accounted = metrics.delivered_bytes
+            + metrics.skipped_bytes
+            + metrics.stale_bytes
+            + metrics.cut_bytes
+            + metrics.buffered_bytes;
+        if metrics.fetched_bytes != accounted {
+            return Err(format!(
+                "C2: {} bytes were fetched, {accounted} are accounted for",
+                metrics.fetched_bytes
+            ));
+        }
+        if calm && metrics.stale_bytes > 0 {
+            return Err(format!("C2: {} bytes were fetched for nothing", metrics.stale_bytes));
+        }
+        Ok(())
+    }
+
+    pub(super) fn describe(&self) -> String {
+        format!("{:?}\n{:?}", self.readers, self.machine)
+    }
+}
+
+impl Reader {
+    /// The consumer said that the position was gone: is that true, and where does it go on?
+    fn told(&mut self, reset: PositionReset, first: i64, latest: bool, log: &Log) -> Result<(), String> {
+        let Some(expected) = self.expected else { return Ok(()) };
+        let cut = self.cut.take();
+        if expected >= log.start && expected <= log.end && cut.is_none() && reset.expected >= expected {
+            return Err(format!("C1: a reset ({reset:?}) without reason: {expected} is in the log"));
+        }
+        self.expected = Some(match reset.reason {
+            // On from where the logs part; what both have may come again.
+            ResetReason::Truncated => cut.map_or(first, |cut| cut.min(first)),
+            _ if latest => first,
+            _ => log.start.min(first),
+        });
+        Ok(())
+    }
+}
+
+/// Errors that no fault explains.
+fn is_our_fault(error: &Error) -> bool {
+    !matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Closed | ErrorKind::Broker)
+        && !error.is_retriable()
+}

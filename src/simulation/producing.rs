@@ -1,0 +1,560 @@
+//! A client that produces numbered records, and what it is promised about them.
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest};
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::client::Client;
+use super::link::{Failure, Purpose, Ticket};
+use super::truth::{TOPIC, Truth};
+use crate::error::Error;
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::header::{self, Answer};
+use crate::protocol::produce;
+use crate::protocol::request::Request as _;
+use crate::protocol::version::ApiVersions;
+use crate::record::Record;
+use crate::record::batch::{RawBatch, Stamp, sequence_after};
+use crate::state::producer::{
+    Buffer, Buffers, Closed, Event, Key, Look, NoAnswer, Outcome, ProducerIdentity, Refusal, Request, Sender,
+    Settings,
+};
+
+/// The buffers, without locks.
+#[derive(Debug, Default)]
+pub(super) struct Shelf(Vec<Buffer<u32>>);
+
+impl Buffers<u32> for Shelf {
+    fn look(&mut self, key: Key) -> Look {
+        self.0[key].look()
+    }
+
+    fn take(&mut self, key: Key, open_too: bool) -> Option<Closed<u32>> {
+        self.0[key].take(open_too)
+    }
+
+    fn shrink(&mut self, key: Key, limit: usize) {
+        self.0[key].shrink(limit);
+    }
+}
+
+/// A record that was handed to the producer.
+#[derive(Debug)]
+struct Sent {
+    partition: i32,
+    value: String,
+    at: Instant,
+    end: Option<Result<Option<i64>, Error>>,
+}
+
+/// Attempts under one producer id, epoch and sequence number.
+#[derive(Debug)]
+struct Numbered {
+    content: u64,
+    count: i32,
+    /// Attempts whose fate is unknown, or that are in the log.
+    unsettled: Vec<crate::state::producer::Ticket>,
+}
+
+pub(super) struct Producing {
+    pub(super) client: Client,
+    sender: Sender<u32, Shelf>,
+    settings: Settings,
+    random: SmallRng,
+    name: &'static str,
+    partitions: i32,
+    batches: u32,
+    /// By batch and place in it: which record.
+    open: HashMap<(u32, u32), usize>,
+    records: Vec<Sent>,
+    /// Records that were settled and not compared with the logs yet.
+    unchecked: Vec<usize>,
+    identified: bool,
+    numbers: Vec<u32>,
+    /// Bytes that may be reserved.
+    memory: usize,
+    reserved: usize,
+    /// A record that waits for room, and since when.
+    waiting: Option<(i32, String)>,
+    numbered: HashMap<(i32, i64, i16, i32), Numbered>,
+    pub(super) abandoned: bool,
+    /// A violation found where none can be returned.
+    broken: Option<String>,
+}
+
+impl Producing {
+    pub(super) fn new(
+        now: Instant,
+        client: Client,
+        name: &'static str,
+        settings: Settings,
+        partitions: i32,
+        (batch_size, memory): (usize, usize),
+        seed: u64,
+    ) -> Self {
+        let mut sender = Sender::new(settings.clone(), Shelf::default(), seed);
+        for partition in 0..partitions {
+            sender.buffers().0.push(Buffer::new(batch_size, settings.max_request_size, true));
+            sender.add_partition(now, TOPIC.into(), partition, &client.cluster);
+        }
+        let mut this = Self {
+            client,
+            sender,
+            settings,
+            random: SmallRng::seed_from_u64(seed ^ 2),
+            name,
+            partitions,
+            batches: 0,
+            open: HashMap::new(),
+            records: Vec::new(),
+            unchecked: Vec::new(),
+            identified: false,
+            numbers: vec![0; partitions as usize],
+            memory,
+            reserved: 0,
+            waiting: None,
+            numbered: HashMap::new(),
+            abandoned: false,
+            broken: None,
+        };
+        this.client.metadata.want(&TOPIC.into(), false);
+        this
+    }
+
+    // ---- the application
+
+    /// Sends a few records.
+    pub(super) fn send(&mut self, now: Instant) {
+        if self.abandoned {
+            return;
+        }
+        if self.waiting.is_some() && self.random.random_bool(0.1) {
+            // The application drops the future of a send that waits for room.
+            self.waiting = None;
+        }
+        for _ in 0..self.random.random_range(1..8) {
+            if self.waiting.is_some() {
+                break;
+            }
+            let partition = self.random.random_range(0..self.partitions);
+            let length = self.random.random_range(0..120);
+            self.waiting = Some((partition, "x".repeat(length)));
+            self.try_waiting(now);
+        }
+        if self.random.random_bool(0.1) {
+            self.flush(now);
+        }
+    }
+
+    fn try_waiting(&mut self, now: Instant) {
+        let Some((partition, padding)) = self.waiting.take() else { return };
+        let key = partition as usize;
+        let number = self.numbers[key];
+        let value = format!("{}-{partition}-{number:06}-{padding}", self.name);
+        let (batch, memory, reserved) = (self.batches, self.memory, &mut self.reserved);
+        let buffer = &mut self.sender.buffers().0[key];
+        let reserve = |bytes: usize| {
+            let fits = *reserved + bytes <= memory;
+            *reserved += if fits { bytes } else { 0 };
+            fits
+        };
+        let open = |capacity| (Vec::with_capacity(capacity), batch, now);
+        match buffer.append(&Record::value(&value), false, || 1000, reserve, open) {
+            Ok(place) => {
+                self.batches = self.batches.max(place.tag + 1);
+                self.numbers[key] += 1;
+                self.open.insert((place.tag, place.index), self.records.len());
+                self.records.push(Sent { partition, value, at: now, end: None });
+                if place.signal {
+                    self.sender.handle_appended(now, key);
+                }
+            }
+            Err(Refusal::NoRoom { signal, .. }) => {
+                self.waiting = Some((partition, padding));
+                if signal {
+                    self.sender.handle_appended(now, key);
+                }
+            }
+            Err(other) => self.broken = Some(format!("a record was refused: {other:?}")),
+        }
+    }
+
+    fn flush(&mut self, now: Instant) {
+        for key in 0..self.partitions as usize {
+            self.sender.buffers().0[key].close_open();
+            self.sender.handle_appended(now, key);
+        }
+    }
+
+    /// The application drops the producer: all ends at once.
+    pub(super) fn abandon(
+        &mut self,
+        now: Instant,
+        network: &mut super::network::Network,
+    ) -> Result<(), String> {
+        self.abandoned = true;
+        self.waiting = None;
+        for buffer in &mut self.sender.buffers().0 {
+            buffer.close();
+        }
+        self.sender.abandon(&Error::closed("the producer"));
+        self.client.close(now, network);
+        self.events(now)
+    }
+
+    // ---- the driver
+
+    /// Carries news to the machine and its wishes to the network.
+    pub(super) fn advance(
+        &mut self,
+        now: Instant,
+        network: &mut super::network::Network,
+    ) -> Result<(), String> {
+        if self.abandoned {
+            return Ok(());
+        }
+        if self.client.changed {
+            self.client.changed = false;
+            self.sender.handle_metadata(now, &self.client.cluster.clone());
+        }
+        while let Some((ticket, outcome)) = self.client.take_done() {
+            self.take_in(now, ticket, outcome)?;
+        }
+        self.sender.press(now, self.waiting.is_some());
+        self.sender.handle_deadline(now);
+        while let Some(request) = self.sender.poll_request(now) {
+            self.put_out(now, request)?;
+        }
+        self.events(now)?;
+        self.try_waiting(now);
+        self.client.advance(now, network);
+        match self.broken.take() {
+            Some(broken) => Err(broken),
+            None => Ok(()),
+        }
+    }
+
+    fn put_out(&mut self, now: Instant, request: Request) -> Result<(), String> {
+        match request {
+            Request::InitProducerId { ticket } => {
+                let node = self.client.any_node();
+                let deadline = now + self.settings.request_timeout;
+                let ticket = Ticket::Identity(ticket);
+                self.client.submit(node, Purpose::Rest, deadline, ticket, |versions| {
+                    let request = InitProducerIdRequest::default().with_transaction_timeout_ms(i32::MAX);
+                    header::encode(&request, versions.choose::<InitProducerIdRequest>()?, "simulated")
+                });
+            }
+            Request::Produce { ticket, node, parts, deadline } => {
+                for part in &parts {
+                    self.check_numbers(ticket, part.partition, &part.records)?;
+                }
+                let acks = self.settings.acks;
+                let timeout = self.settings.request_timeout.as_millis() as i32;
+                let build = move |versions: &ApiVersions| {
+                    let nameless = parts.iter().any(|part| part.topic_id.is_nil());
+                    let most = if nameless { 12 } else { i16::MAX };
+                    let version = versions.choose_at_most::<ProduceRequest>(most)?;
+                    let mut head = header::head::<ProduceRequest>(version, "simulated");
+                    let tail = produce::encode(&mut head, version, None, acks, timeout, &parts);
+                    let answered = acks != 0;
+                    Ok(header::Encoded { api_key: ProduceRequest::KEY, version, head, tail, answered })
+                };
+                self.client.submit(node, Purpose::Produce, deadline, Ticket::Produce(ticket), build);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_in(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        outcome: Result<Answer, Failure>,
+    ) -> Result<(), String> {
+        match ticket {
+            Ticket::Metadata(ticket) => self.client.take_in_metadata(now, ticket, outcome),
+            Ticket::Identity(ticket) => {
+                let answer = outcome.map_err(|failure| failure.error).and_then(|answer| {
+                    let answer = header::decode::<InitProducerIdRequest>(&answer)?;
+                    match ErrorCode::from(answer.error_code) {
+                        ErrorCode::NONE => {
+                            Ok(ProducerIdentity { id: answer.producer_id.0, epoch: answer.producer_epoch })
+                        }
+                        code => Err(Error::broker(code, "no producer id")),
+                    }
+                });
+                self.identified |= answer.is_ok();
+                self.sender.handle_identity(now, ticket, answer);
+            }
+            Ticket::Produce(ticket) => match outcome {
+                Ok(_) if self.settings.acks == 0 => self.sender.handle_unacknowledged(now, ticket),
+                Ok(answer) => {
+                    self.settle_numbers(ticket, &answer);
+                    self.sender.handle_produced(now, ticket, answer.version, &answer.address, &answer.body);
+                }
+                Err(Failure { error, sent }) => {
+                    if !sent {
+                        self.numbered.values_mut().for_each(|one| one.unsettled.retain(|of| *of != ticket));
+                    }
+                    self.sender.handle_disconnect(now, ticket, &NoAnswer { error, sent });
+                }
+            },
+            other => return Err(format!("not a producer's: {other:?}")),
+        }
+        // As the driver does it: events are taken in between, which no machine may mind.
+        self.events(now)
+    }
+
+    fn events(&mut self, now: Instant) -> Result<(), String> {
+        while let Some(event) = self.sender.poll_event() {
+            match event {
+                Event::Settled { tag, first, count, outcome, reserved, .. } => {
+                    self.reserved =
+                        self.reserved.checked_sub(reserved).ok_or("C3: memory is given back twice")?;
+                    for index in first..first + count {
+                        let record = self.open.remove(&(tag, index));
+                        let record =
+                            record.ok_or(format!("P4: record {index} of batch {tag} is settled twice"))?;
+                        let end = match &outcome {
+                            Outcome::Written { base_offset, .. } => {
+                                Ok(base_offset.map(|base| base + i64::from(index - first)))
+                            }
+                            Outcome::Failed { error, culprits } => {
+                                let own = culprits.iter().find(|culprit| culprit.0 == index);
+                                Err(own.map_or(error, |own| &own.1).clone())
+                            }
+                        };
+                        let timeout = self.settings.delivery_timeout;
+                        let took = now - self.records[record].at;
+                        if took > timeout {
+                            return Err(format!("P4: settled after {took:?}, and {timeout:?} are allowed"));
+                        }
+                        self.records[record].end = Some(end);
+                        self.unchecked.push(record);
+                    }
+                }
+                Event::RefreshMetadata => self.client.refresh(),
+                Event::LeaderHint { topic, partition, leader, epoch, endpoint } => {
+                    let node = endpoint.map(|endpoint| crate::state::metadata::Node {
+                        id: leader,
+                        host: endpoint.host.into(),
+                        port: endpoint.port,
+                        rack: endpoint.rack.map(Into::into),
+                    });
+                    self.client.metadata.hint(&topic, partition, leader, epoch, node);
+                }
+                Event::Seal { key, number, builder } => {
+                    let sealed = builder.seal(self.settings.compression, None, Stamp::NONE);
+                    self.sender.handle_sealed(now, key, number, sealed);
+                }
+                Event::Throttle { node, until } => self.client.throttle(node, &[Purpose::Produce], until),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        if self.abandoned {
+            return None;
+        }
+        [self.sender.next_deadline(), self.client.next_deadline()].into_iter().flatten().min()
+    }
+
+    // ---- what is promised
+
+    /// P2: a producer id, epoch and sequence number that may be known to a node names the same records for ever.
+    fn check_numbers(
+        &mut self,
+        ticket: crate::state::producer::Ticket,
+        partition: i32,
+        bytes: &Bytes,
+    ) -> Result<(), String> {
+        let header = RawBatch::single(bytes).map_err(|error| format!("no batch: {error}"))?.header;
+        if header.producer_id < 0 {
+            return Ok(());
+        }
+        let content = hash(bytes.get(61..).unwrap_or_default());
+        let of_epoch = (partition, header.producer_id, header.producer_epoch);
+        for (key, known) in &self.numbered {
+            let overlap = (key.0, key.1, key.2) == of_epoch
+                && key.3 < sequence_after(header.base_sequence, header.count)
+                && header.base_sequence < sequence_after(key.3, known.count);
+            let same =
+                key.3 == header.base_sequence && known.count == header.count && known.content == content;
+            if overlap && !same && !known.unsettled.is_empty() {
+                return Err(format!(
+                    "P2: partition {partition}: sequence number {} of epoch {} names other records than before",
+                    header.base_sequence, header.producer_epoch
+                ));
+            }
+        }
+        let key = (partition, header.producer_id, header.producer_epoch, header.base_sequence);
+        let known =
+            self.numbered.entry(key).or_insert(Numbered { content, count: header.count, unsettled: vec![] });
+        (known.content, known.count) = (content, header.count);
+        known.unsettled.push(ticket);
+        Ok(())
+    }
+
+    /// An answer that proves that this attempt is not in the log frees the numbers of it.
+    fn settle_numbers(&mut self, ticket: crate::state::producer::Ticket, answer: &Answer) {
+        let mut refused = Vec::new();
+        let _ = produce::decode(&answer.body, answer.version, |part| {
+            if is_refusal(part.error) {
+                refused.push(part.partition);
+            }
+        });
+        for (key, one) in &mut self.numbered {
+            if refused.contains(&key.0) {
+                one.unsettled.retain(|of| *of != ticket);
+            }
+        }
+    }
+
+    /// P1 and P2 at the moment when a delivery is settled: what is acknowledged is readable at its place, and what is said to be
+    /// nowhere is nowhere.
+    pub(super) fn check_settled(&mut self, truth: &Truth) -> Result<(), String> {
+        for at in std::mem::take(&mut self.unchecked) {
+            let record = &self.records[at];
+            self.check(record, truth)?;
+            let log = truth.log(record.partition);
+            if let Some(Ok(Some(offset))) = record.end
+                && self.settings.acks == -1
+                && offset >= log.readable
+            {
+                return Err(format!("P1: {} is acknowledged before its replicas have it", record.value));
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, record: &Sent, truth: &Truth) -> Result<(), String> {
+        let Sent { value, .. } = record;
+        let log = truth.log(record.partition);
+        let stored =
+            || log.entries.iter().find(|(_, entry)| entry.value == *value).map(|(offset, _)| *offset);
+        match &record.end {
+            None => Err(format!("P4: {value} is not settled")),
+            Some(Ok(Some(offset))) => match log.entries.get(offset) {
+                Some(entry) if entry.value == *value => Ok(()),
+                Some(entry) => {
+                    Err(format!("P1: {value} is acknowledged at {offset}, where {} lies", entry.value))
+                }
+                None => Err(format!("P1: {value} is acknowledged at {offset}, where nothing lies")),
+            },
+            Some(Ok(None)) if self.settings.acks != 0 && stored().is_none() => {
+                Err(format!("P1: {value} is acknowledged and in no log"))
+            }
+            Some(Ok(None)) => Ok(()),
+            Some(Err(error)) if error.maybe_written() => Ok(()),
+            Some(Err(error)) => match stored() {
+                Some(offset) => {
+                    Err(format!("P2: {value} is said not to be written and lies at {offset}: {error}"))
+                }
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// P4, and that no partition waits for another: a record whose leader has been well since `well` says is settled promptly.
+    pub(super) fn check_pending(
+        &self,
+        now: Instant,
+        promptly: Duration,
+        well: impl Fn(i32) -> Option<Instant>,
+    ) -> Result<(), String> {
+        let timeout = self.settings.delivery_timeout;
+        for record in self.records.iter().filter(|record| record.end.is_none()) {
+            if now > record.at + timeout {
+                return Err(format!("P4: {} is not settled within {timeout:?}", record.value));
+            }
+            if let Some(since) = well(record.partition)
+                && self.identified
+                && now > record.at.max(since) + promptly
+            {
+                return Err(format!("C2: {} waits, and nothing is wrong at its leader", record.value));
+            }
+        }
+        Ok(())
+    }
+
+    /// C3: what is reserved stays below the bound.
+    pub(super) fn check_memory(&self) -> Result<(), String> {
+        match self.reserved > self.memory {
+            true => Err(format!("C3: {} bytes are reserved of {}", self.reserved, self.memory)),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.open.is_empty() && self.waiting.is_none()
+    }
+
+    /// All promises, when everything has come to an end.
+    pub(super) fn check_end(&self, truth: &Truth) -> Result<(), String> {
+        for record in &self.records {
+            self.check(record, truth)?;
+        }
+        if !self.abandoned && (self.reserved > 0 || !self.sender.is_idle()) {
+            return Err(format!("C3: {} bytes are still reserved", self.reserved));
+        }
+        let own = format!("{}-", self.name);
+        for (partition, log) in truth.logs().filter(|_| self.settings.idempotent) {
+            let mut last: Option<&str> = None;
+            for (offset, entry) in log.entries.iter().filter(|(_, entry)| entry.value.starts_with(&own)) {
+                let prefix = &entry.value[..own.len() + 9];
+                if last.is_some_and(|last| last >= prefix) {
+                    return Err(format!(
+                        "P3: partition {partition}: {prefix} at {offset} stands behind {last:?}"
+                    ));
+                }
+                last = Some(prefix);
+            }
+        }
+        Ok(())
+    }
+
+    /// Records acknowledged, given up as perhaps written, given up as surely not.
+    pub(super) fn counts(&self) -> [u64; 3] {
+        let mut counts = [0; 3];
+        for record in &self.records {
+            let at = match &record.end {
+                Some(Ok(_)) => 0,
+                Some(Err(error)) if error.maybe_written() => 1,
+                _ => 2,
+            };
+            counts[at] += 1;
+        }
+        counts
+    }
+
+    pub(super) fn counters(&self) -> crate::state::producer::Counters {
+        self.sender.counters()
+    }
+}
+
+/// Whether a node that says so has surely not appended the batch, by Kafka's own sources.
+fn is_refusal(code: ErrorCode) -> bool {
+    [
+        ErrorCode::NOT_ENOUGH_REPLICAS,
+        ErrorCode::MESSAGE_TOO_LARGE,
+        ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        ErrorCode::UNKNOWN_PRODUCER_ID,
+        ErrorCode::INVALID_PRODUCER_EPOCH,
+        ErrorCode::CORRUPT_MESSAGE,
+        ErrorCode::INVALID_RECORD,
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED,
+    ]
+    .contains(&code)
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    // FNV: the same on every machine.
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
