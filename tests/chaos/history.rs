@@ -21,6 +21,8 @@ pub(crate) enum Outcome {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Delivered {
     pub(crate) outcome: Outcome,
+    /// When it was sent, since the beginning.
+    pub(crate) sent: Duration,
     /// From the end of `send` to the end of the delivery.
     pub(crate) took: Duration,
 }

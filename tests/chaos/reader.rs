@@ -58,7 +58,6 @@ pub(crate) struct Told {
     pub(crate) readings: Vec<Reading>,
     /// Errors, resets and damaged records: there should be none.
     pub(crate) troubles: Vec<String>,
-    pub(crate) moves: usize,
 }
 
 struct Reader {
@@ -163,8 +162,8 @@ impl Reader {
         let place = random.random_range(0..PLACES);
         let partition = places::all().nth(place).expect("a place");
         let back = (self.position(place) - random.random_range(BACK)).max(0);
-        self.told.moves += 1;
-        match random.random_range(0..6) {
+        self.resume();
+        match random.random_range(0..5) {
             0 | 1 => {
                 self.consumer.seek(partition, back).expect("it is assigned");
                 self.begin_at(place, back);
@@ -174,7 +173,6 @@ impl Reader {
                 self.consumer.seek(partition, self.position(place)).expect("it is assigned");
             }
             3 => self.consumer.pause(partition).expect("it is assigned"),
-            4 => self.resume(),
             _ => {
                 let mut positions = [0; PLACES];
                 for (place, position) in positions.iter_mut().enumerate() {

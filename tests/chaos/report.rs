@@ -14,9 +14,6 @@ use crate::verdict::{Breach, Verdict};
 /// Findings of one kind that are printed.
 const SHOWN: usize = 8;
 
-/// Faults that are printed after a failure.
-const LAST_FAULTS: usize = 60;
-
 /// Everything that is known when all is over.
 pub(crate) struct Report<'a> {
     pub(crate) seed: u64,
@@ -99,7 +96,10 @@ impl Report<'_> {
         );
         row(
             "recovery",
-            format!("all get on in all partitions {:.1?} after a round", weathered.longest_recovery),
+            format!(
+                "all get on in all partitions {:.1?} after a round; last: {}",
+                weathered.longest_recovery, weathered.last_to_recover
+            ),
         );
         row("lost", verdict.count(&[Breach::Lost, Breach::WrongOffset]).to_string());
         row("duplicated", verdict.count(&[Breach::Duplicated]).to_string());
@@ -140,21 +140,26 @@ impl Report<'_> {
         }
     }
 
-    /// What is needed to find the reason.
+    /// What is needed to find the reason: findings, and the faults around them.
     pub(crate) fn diagnose(&self) {
-        println!("\nfaults, the last ones:");
-        self.events.iter().rev().take(LAST_FAULTS).rev().for_each(|event| println!("  {event}"));
+        let (mut shown, mut times) = (BTreeMap::<Breach, usize>::new(), Vec::new());
         println!("\nfindings:");
-        let mut shown = BTreeMap::<Breach, usize>::new();
         for finding in &self.verdict.findings {
             let count = shown.entry(finding.breach).or_default();
             *count += 1;
             if *count <= SHOWN {
                 println!("  {finding}");
+                times.extend(finding.at);
             }
         }
         self.troubles.iter().take(SHOWN).for_each(|trouble| println!("  {trouble}"));
-        self.weathered.stuck.iter().for_each(|stuck| println!("  {stuck}"));
+        if let Some(stuck) = &self.weathered.stuck {
+            println!("  {stuck}");
+            times.push(self.took);
+        }
+        println!("\nfaults around them:");
+        let near = |event: &&Event| times.is_empty() || times.iter().any(|at| event.is_near(*at));
+        self.events.iter().filter(near).for_each(|event| println!("  {event}"));
     }
 }
 

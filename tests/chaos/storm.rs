@@ -14,6 +14,9 @@ use crate::support::kafka::{Cluster, Faults, let_pass};
 /// When a round is over, each writer and reader must get on in each partition within this time.
 const RECOVERY: Duration = Duration::from_secs(60);
 
+/// Faults are of interest for so long before and after a finding.
+const NEAR: Duration = Duration::from_secs(20);
+
 /// Something that happened, in time since the beginning.
 #[derive(Clone)]
 pub(crate) struct Event {
@@ -48,6 +51,13 @@ impl Events {
     }
 }
 
+impl Event {
+    /// Whether it was still felt, or about to happen, at this time.
+    pub(crate) fn is_near(&self, at: Duration) -> bool {
+        self.from < at + NEAR && self.to.is_none_or(|to| at < to + NEAR)
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let to = self.to.map_or("now".to_owned(), |to| format!("{:.1}", to.as_secs_f64()));
@@ -60,6 +70,8 @@ impl fmt::Display for Event {
 pub(crate) struct Weathered {
     pub(crate) rounds: usize,
     pub(crate) longest_recovery: Duration,
+    /// Who was the last then.
+    pub(crate) last_to_recover: String,
     /// Who did not recover; then no round followed.
     pub(crate) stuck: Option<String>,
 }
@@ -87,15 +99,18 @@ pub(crate) async fn blow(
         strikes.join_all().await;
         weathered.rounds += 1;
 
-        let (healed, reached) = (Instant::now(), progress.reached());
+        let (healed, reached, mut last) = (Instant::now(), progress.reached(), String::new());
         while let Some(behind) = progress.behind(&reached) {
             if healed.elapsed() > RECOVERY {
                 weathered.stuck = Some(format!("{RECOVERY:?} after round {}: {behind}", weathered.rounds));
                 return weathered;
             }
+            last = behind;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        weathered.longest_recovery = weathered.longest_recovery.max(healed.elapsed());
+        if healed.elapsed() > weathered.longest_recovery {
+            (weathered.longest_recovery, weathered.last_to_recover) = (healed.elapsed(), last);
+        }
         tokio::time::sleep(calm).await;
     }
     weathered

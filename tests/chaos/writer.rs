@@ -213,7 +213,7 @@ async fn settle(
         if let Outcome::Written(offset) = outcome {
             progress.acknowledged(writer, place, offset);
         }
-        settled.push(Delivered { outcome, took: sent.elapsed() });
+        settled.push(Delivered { outcome, sent: sent - progress.begun, took: sent.elapsed() });
     }
     settled
 }

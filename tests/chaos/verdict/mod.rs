@@ -43,6 +43,8 @@ pub(crate) enum Breach {
 pub(crate) struct Finding {
     pub(crate) breach: Breach,
     place: usize,
+    /// When the delivery in question ended, if there is one.
+    pub(crate) at: Option<Duration>,
     what: String,
 }
 
@@ -68,7 +70,7 @@ pub(crate) fn judge(history: &History) -> Verdict {
     for (place, log) in history.log.iter().enumerate() {
         let copies = verdict.walk(history, place, log);
         for (writer, written) in history.written.iter().enumerate() {
-            verdict.compare(place, log, written, &copies[writer]);
+            verdict.compare(place, written, &copies[writer]);
         }
     }
     for reading in &history.readings {
@@ -86,7 +88,14 @@ impl Verdict {
     }
 
     fn find(&mut self, breach: Breach, place: usize, what: String) {
-        self.findings.push(Finding { breach, place, what });
+        self.findings.push(Finding { breach, place, at: None, what });
+    }
+
+    fn find_of(&mut self, breach: Breach, place: usize, delivered: &Delivered, what: &str) {
+        let Delivered { outcome, sent, took } = delivered;
+        let (seconds, after, at) = (sent.as_secs_f64(), took.as_secs_f64(), Some(*sent + *took));
+        let what = format!("{what} (sent at {seconds:.1} s, {outcome:?} after {after:.1} s)");
+        self.findings.push(Finding { breach, place, at, what });
     }
 
     /// From one end of a partition's log to the other: order and copies.
@@ -112,17 +121,18 @@ impl Verdict {
                 self.find(Breach::Foreign, place, what);
                 continue;
             };
-            let name = history.written[writer].writer;
+            let Written { writer: name, places, .. } = &history.written[writer];
+            let delivered = &places[place][number as usize];
             if let Some(first) = copy {
                 let what = format!("{name} number {number}: at {first} and again at {offset}");
-                self.find(Breach::Duplicated, place, what);
+                self.find_of(Breach::Duplicated, place, delivered, &what);
                 continue;
             }
             *copy = Some(offset);
             match highest[writer] {
                 Some((before, at)) if before > number => {
                     let what = format!("{name} number {number} at {offset}: behind number {before} at {at}");
-                    self.find(Breach::OutOfOrder, place, what);
+                    self.find_of(Breach::OutOfOrder, place, delivered, &what);
                 }
                 _ => highest[writer] = Some((number, offset)),
             }
@@ -131,37 +141,21 @@ impl Verdict {
     }
 
     /// What a writer was told about its records in one partition, and where they are.
-    fn compare(&mut self, place: usize, log: &[Found], written: &Written, copies: &Copies) {
+    fn compare(&mut self, place: usize, written: &Written, copies: &Copies) {
         let name = written.writer;
-        for ((number, Delivered { outcome, took }), at) in
-            written.places[place].iter().enumerate().zip(copies)
-        {
-            let at = *at;
-            let place_of = |at: Option<i64>| at.map_or("nowhere".to_owned(), |at| format!("at {at}"));
+        for ((number, delivered), at) in written.places[place].iter().enumerate().zip(copies) {
+            let Delivered { outcome, took, .. } = delivered;
             self.written += 1;
             let breach = match (outcome, at) {
-                (Outcome::Written(offset), Some(at)) if *offset == at => None,
-                (Outcome::Written(offset), None) => {
-                    let there = usize::try_from(*offset).ok().and_then(|offset| log.get(offset));
-                    let there = there.map(|found| found.what);
-                    Some((Breach::Lost, format!("acknowledged at {offset}, where {there:?} is")))
-                }
-                (Outcome::Written(offset), Some(_)) => {
-                    Some((Breach::WrongOffset, format!("acknowledged at {offset}")))
-                }
-                (Outcome::WrittenSomewhere, None) => {
-                    Some((Breach::Lost, "acknowledged without an offset".to_owned()))
-                }
-                (Outcome::NotWritten, Some(_)) => {
-                    Some((Breach::Denied, "failed as surely not written".to_owned()))
-                }
-                (Outcome::Unsettled, _) => Some((Breach::Unsettled, format!("no end after {took:?}"))),
-                (Outcome::WrittenSomewhere, Some(_))
-                | (Outcome::NotWritten, None)
-                | (Outcome::MaybeWritten, _) => None,
+                (Outcome::Written(offset), Some(at)) if offset != at => Some(Breach::WrongOffset),
+                (Outcome::Written(_) | Outcome::WrittenSomewhere, None) => Some(Breach::Lost),
+                (Outcome::NotWritten, Some(_)) => Some(Breach::Denied),
+                (Outcome::Unsettled, _) => Some(Breach::Unsettled),
+                _ => None,
             };
-            if let Some((breach, what)) = breach {
-                self.find(breach, place, format!("{name} number {number}: {what}; it is {}", place_of(at)));
+            if let Some(breach) = breach {
+                let at = at.map_or("nowhere".to_owned(), |at| format!("at {at}"));
+                self.find_of(breach, place, delivered, &format!("{name} number {number} is {at}"));
             }
             match outcome {
                 Outcome::Written(_) | Outcome::WrittenSomewhere => {
@@ -178,10 +172,8 @@ impl Verdict {
             let late = took.saturating_sub(written.delivery_timeout);
             self.latest = self.latest.max(late);
             if late > SLACK {
-                let timeout = written.delivery_timeout;
-                let what =
-                    format!("{name} number {number}: {outcome:?} after {took:?} instead of {timeout:?}");
-                self.find(Breach::Late, place, what);
+                let what = format!("{name} number {number}: the limit is {:?}", written.delivery_timeout);
+                self.find_of(Breach::Late, place, delivered, &what);
             }
         }
     }

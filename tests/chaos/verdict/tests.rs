@@ -8,7 +8,7 @@ const QUICK: Duration = Duration::from_millis(3);
 /// Two writers, one partition: the log is 0a 0b 1a 2a 1b, and a reader has read all of it. Of `b` two more failed: number 2
 /// perhaps written, and number 3 surely not.
 fn sound() -> History {
-    let end = |outcome| Delivered { outcome, took: QUICK };
+    let end = |outcome| Delivered { outcome, sent: QUICK, took: QUICK };
     let written = |writer, outcomes: &[Outcome]| Written {
         writer,
         delivery_timeout: TIMEOUT,
@@ -80,10 +80,12 @@ fn a_sound_history_has_no_findings() {
 
 #[test]
 fn a_lost_record_is_found() {
-    assert_found(Breach::Lost, "b number 1: acknowledged without", |history| remove(history, 4));
+    assert_found(Breach::Lost, "b number 1 is nowhere (sent at 0.0 s, WrittenSomewhere", |history| {
+        remove(history, 4)
+    });
     let found = found(|history| remove(history, 0));
     assert_eq!(found[0].0, Breach::Lost, "{found:?}");
-    assert!(found[0].1.contains("a number 0: acknowledged at 0"), "{found:?}");
+    assert!(found[0].1.contains("a number 0 is nowhere (sent at 0.0 s, Written(0)"), "{found:?}");
 }
 
 #[test]
@@ -115,7 +117,7 @@ fn a_swap_is_found() {
         history.log[0].swap(2, 3);
         renumber(history);
     });
-    let order = "OutOfOrder: chaos-a-0: a number 1 at 3: behind number 2 at 2";
+    let order = "OutOfOrder: chaos-a-0: a number 1 at 3: behind number 2 at 2 (sent at 0.0 s, Written(2) after 0.0 s)";
     assert_eq!(found[0], (Breach::OutOfOrder, order.to_owned()));
     // And neither is where it was acknowledged.
     assert_eq!(found[1..].iter().filter(|(breach, _)| *breach == Breach::WrongOffset).count(), 2);
@@ -136,29 +138,33 @@ fn a_late_record_behind_newer_ones_is_out_of_order() {
 
 #[test]
 fn a_late_end_is_found() {
-    assert_found(Breach::Late, "b number 3: NotWritten after 16s instead of 10s", |history| {
-        end(history, 1, 3).took = Duration::from_secs(16);
-    });
+    assert_found(
+        Breach::Late,
+        "b number 3: the limit is 10s (sent at 0.0 s, NotWritten after 16.0 s)",
+        |history| {
+            end(history, 1, 3).took = Duration::from_secs(16);
+        },
+    );
     assert_eq!(found(|history| end(history, 1, 3).took = TIMEOUT + SLACK), []);
 }
 
 #[test]
 fn a_missing_end_is_found() {
-    assert_found(Breach::Unsettled, "a number 2: no end", |history| {
+    assert_found(Breach::Unsettled, "a number 2 is at 3 (sent at 0.0 s, Unsettled", |history| {
         end(history, 0, 2).outcome = Outcome::Unsettled;
     });
 }
 
 #[test]
 fn a_sure_failure_that_is_in_the_log_is_found() {
-    assert_found(Breach::Denied, "b number 1: failed as surely not written; it is at 4", |history| {
+    assert_found(Breach::Denied, "b number 1 is at 4 (sent at 0.0 s, NotWritten", |history| {
         end(history, 1, 1).outcome = Outcome::NotWritten;
     });
 }
 
 #[test]
 fn a_wrong_offset_is_found() {
-    assert_found(Breach::WrongOffset, "a number 2: acknowledged at 4; it is at 3", |history| {
+    assert_found(Breach::WrongOffset, "a number 2 is at 3 (sent at 0.0 s, Written(4)", |history| {
         end(history, 0, 2).outcome = Outcome::Written(4);
     });
 }
