@@ -40,7 +40,7 @@ use progress::Progress;
 use report::Report;
 use storm::Events;
 use support::kafka::{self, Cluster};
-use writer::{Way, Writer};
+use writer::{Route, Writer};
 
 #[test]
 fn two_minutes_of_chaos_cost_no_record_no_order_and_no_delivery() {
@@ -92,10 +92,10 @@ async fn weather(kafka: &Cluster, seed: u64, time: Duration) -> bool {
     let (end, ends) = watch::channel(None);
     let mut writers = Vec::new();
     for (index, kind) in writer::KINDS.iter().enumerate() {
-        let client = match kind.way {
-            Way::Patient => &patient,
-            Way::Brisk => &brisk,
-            Way::Direct => &direct,
+        let client = match kind.route {
+            Route::Patient => &patient,
+            Route::Brisk => &brisk,
+            Route::Direct => &direct,
         };
         writers.push(Writer::start(index, client, seed, progress.clone(), writing.clone()).await);
     }
@@ -109,12 +109,9 @@ async fn weather(kafka: &Cluster, seed: u64, time: Duration) -> bool {
     enough.send_replace(true);
     let (mut written, mut producers, mut troubles) = (Vec::new(), Vec::new(), Vec::new());
     for writer in writers {
-        let (ended, metrics) = writer.end().await;
+        let (told, metrics) = writer.end(&mut troubles).await;
+        written.push(told);
         producers.push(metrics);
-        match ended {
-            Ok(ended) => written.push(ended),
-            Err(trouble) => troubles.push(trouble),
-        }
     }
     let last = client(kafka, None, 30).await;
     let log_ends = reader::ends(&last).await.expect("the ends of the log");

@@ -4,7 +4,7 @@ use crate::support::kafka::{Cluster, TopicSpec};
 /// Each with its number of partitions.
 const TOPICS: [(&str, usize); 2] = [("chaos-a", 6), ("chaos-b", 3)];
 
-pub(crate) const PLACES: usize = 9;
+pub(crate) const PLACES: usize = TOPICS[0].1 + TOPICS[1].1;
 
 pub(crate) const NODES: usize = 3;
 

@@ -16,7 +16,7 @@ use crate::progress::Progress;
 
 /// How a writer is connected.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Route {
     /// Through the fault proxy, and gives up on an answer after 10 s.
     Patient,
     /// Through the fault proxy, and gives up on an answer after 2 s.
@@ -28,7 +28,7 @@ pub(crate) enum Way {
 /// One kind of producer.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
-    pub(crate) way: Way,
+    pub(crate) route: Route,
     options: fn(ProducerBuilder) -> ProducerBuilder,
     delivery_timeout: Duration,
     /// Every so often some records go to one partition.
@@ -45,7 +45,7 @@ const fn millis(millis: u64) -> Duration {
 pub(crate) static KINDS: [Kind; 6] = [
     Kind {
         name: "plain",
-        way: Way::Patient,
+        route: Route::Patient,
         options: |producer| producer.linger(Duration::ZERO),
         delivery_timeout: millis(120_000),
         every: millis(10),
@@ -54,7 +54,7 @@ pub(crate) static KINDS: [Kind; 6] = [
     },
     Kind {
         name: "lz4",
-        way: Way::Patient,
+        route: Route::Patient,
         options: |producer| producer.compression(Compression::Lz4).linger(millis(5)),
         delivery_timeout: millis(60_000),
         every: millis(10),
@@ -64,7 +64,7 @@ pub(crate) static KINDS: [Kind; 6] = [
     // Batches that take many packets, and linger.
     Kind {
         name: "zstd",
-        way: Way::Patient,
+        route: Route::Patient,
         options: |producer| producer.compression(Compression::Zstd).linger(millis(20)).batch_size(256 << 10),
         delivery_timeout: millis(60_000),
         every: millis(100),
@@ -74,7 +74,7 @@ pub(crate) static KINDS: [Kind; 6] = [
     // Gives records up while their fate is unknown.
     Kind {
         name: "short",
-        way: Way::Brisk,
+        route: Route::Brisk,
         options: |producer| producer.compression(Compression::Snappy).linger(millis(5)).batch_size(4 << 10),
         delivery_timeout: millis(6_000),
         every: millis(10),
@@ -84,7 +84,7 @@ pub(crate) static KINDS: [Kind; 6] = [
     // Its sends wait for room whenever a node is slow.
     Kind {
         name: "tight",
-        way: Way::Brisk,
+        route: Route::Brisk,
         options: |producer| {
             producer
                 .linger(Duration::ZERO)
@@ -99,7 +99,7 @@ pub(crate) static KINDS: [Kind; 6] = [
     },
     Kind {
         name: "direct",
-        way: Way::Direct,
+        route: Route::Direct,
         options: |producer| producer.compression(Compression::Gzip).linger(millis(5)),
         delivery_timeout: millis(30_000),
         every: millis(20),
@@ -111,13 +111,13 @@ pub(crate) static KINDS: [Kind; 6] = [
 /// Deliveries of one partition that wait for their end.
 const WAITING: usize = 1 << 15;
 
-/// A delivery without an end is waited for so much longer than it should take.
-const UNSETTLED: Duration = Duration::from_secs(30);
+/// A delivery without an end, and a send without room, are waited for so much longer than they should take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Writer {
     kind: &'static Kind,
     producer: Producer,
-    task: JoinHandle<Result<Written, String>>,
+    task: JoinHandle<(Written, Option<String>)>,
 }
 
 impl Writer {
@@ -132,37 +132,41 @@ impl Writer {
         let kind = &KINDS[index];
         let builder = client.producer().delivery_timeout(kind.delivery_timeout);
         let producer = (kind.options)(builder).build().await.expect("the options fit");
-        let topics = places::all().map(|(topic, _)| producer.topic(topic)).collect();
+        let topics = places::all().map(|(topic, partition)| (producer.topic(topic), partition)).collect();
         let random = StdRng::seed_from_u64(seed ^ index as u64);
         let task = tokio::spawn(write(index, topics, random, progress, enough));
         Self { kind, producer, task }
     }
 
-    /// Waits until all deliveries have ended. The error: a send failed, or numbers do not add up.
-    pub(crate) async fn end(self) -> (Result<Written, String>, ProducerMetrics) {
-        let written = self.task.await.expect("a writer does not panic");
+    /// Waits until all deliveries have ended. Besides, what should not have happened.
+    pub(crate) async fn end(self, troubles: &mut Vec<String>) -> (Written, ProducerMetrics) {
+        let (written, trouble) = self.task.await.expect("a writer does not panic");
+        let mut trouble_of = |what: String| troubles.push(format!("{}: {what}", self.kind.name));
+        trouble.into_iter().for_each(&mut trouble_of);
         let metrics = self.producer.metrics();
-        let closed = self.producer.close().await;
-        let name = self.kind.name;
-        let written = written.and_then(|written| {
-            closed.map_err(|error| format!("{name}: close: {error:?}"))?;
-            let sent: usize = written.places.iter().map(Vec::len).sum();
-            match metrics.records_written + metrics.records_failed {
-                settled if settled == sent as u64 => Ok(written),
-                settled => Err(format!("{name}: {sent} deliveries ended, and its metrics count {settled}")),
-            }
-        });
+        let (sent, settled) = (
+            written.places.iter().map(Vec::len).sum::<usize>() as u64,
+            metrics.records_written + metrics.records_failed,
+        );
+        if sent != settled {
+            trouble_of(format!("{sent} deliveries ended, and its metrics count {settled}"));
+        }
+        match tokio::time::timeout(PATIENCE, self.producer.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => trouble_of(format!("close: {error:?}")),
+            Err(_) => trouble_of("close hangs".to_owned()),
+        }
         (written, metrics)
     }
 }
 
 async fn write(
     index: usize,
-    topics: Vec<ProducerTopic>,
+    topics: Vec<(ProducerTopic, i32)>,
     mut random: StdRng,
     progress: Arc<Progress>,
     enough: watch::Receiver<bool>,
-) -> Result<Written, String> {
+) -> (Written, Option<String>) {
     let kind = &KINDS[index];
     let (mut queues, mut settling, mut numbers) = (Vec::new(), Vec::new(), [0; PLACES]);
     for place in 0..PLACES {
@@ -172,15 +176,23 @@ async fn write(
     }
     let mut tick = tokio::time::interval(kind.every);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while !*enough.borrow() {
+    let mut trouble = None;
+    'writing: while !*enough.borrow() {
         tick.tick().await;
         let place = random.random_range(0..PLACES);
-        let partition = places::all().nth(place).map(|(_, partition)| partition).expect("a place");
+        let (topic, partition) = &topics[place];
         for _ in 0..random.random_range(kind.records.clone()) {
-            let numbered = Numbered { writer: index as u8, number: numbers[place] };
-            let content = numbered.content(place, &kind.sizes);
-            let sent = topics[place].send(content.record().partition(partition)).await;
-            let delivery = sent.map_err(|error| format!("{}: send: {error:?}", kind.name))?;
+            let content =
+                Numbered { writer: index as u8, number: numbers[place] }.content(place, &kind.sizes);
+            let send = topic.send(content.record().partition(*partition));
+            // There is room again when the oldest deliveries have ended.
+            let delivery = match tokio::time::timeout(kind.delivery_timeout + PATIENCE, send).await {
+                Ok(Ok(delivery)) => delivery,
+                other => {
+                    trouble = Some(format!("send of number {}: {other:?}", numbers[place]));
+                    break 'writing;
+                }
+            };
             numbers[place] += 1;
             queues[place].send((Instant::now(), delivery)).await.expect("a settler does not panic");
         }
@@ -190,7 +202,7 @@ async fn write(
     for settled in settling {
         places.push(settled.await.expect("a settler does not panic"));
     }
-    Ok(Written { writer: kind.name, delivery_timeout: kind.delivery_timeout, places })
+    (Written { writer: kind.name, delivery_timeout: kind.delivery_timeout, places }, trouble)
 }
 
 /// Waits for the deliveries of one partition in the order of their sending. That finds each late one and no other: an
@@ -203,7 +215,7 @@ async fn settle(
 ) -> Vec<Delivered> {
     let mut settled = Vec::new();
     while let Some((sent, delivery)) = waiting.recv().await {
-        let deadline = sent + KINDS[writer].delivery_timeout + UNSETTLED;
+        let deadline = sent + KINDS[writer].delivery_timeout + PATIENCE;
         let outcome = match tokio::time::timeout_at(deadline.into(), delivery).await {
             Err(_) => Outcome::Unsettled,
             Ok(Ok(written)) => written.offset.map_or(Outcome::WrittenSomewhere, Outcome::Written),
