@@ -31,6 +31,7 @@ pub(super) struct Client {
     random: SmallRng,
     request_timeout: Duration,
     bootstrap: i32,
+    now: Instant,
     pub(super) lost: u64,
 }
 
@@ -55,6 +56,7 @@ impl Client {
             random: SmallRng::seed_from_u64(seed ^ 1),
             request_timeout,
             bootstrap: nodes,
+            now,
             lost: 0,
         }
     }
@@ -114,6 +116,7 @@ impl Client {
 
     /// Lets everything happen that can happen now.
     pub(super) fn advance(&mut self, now: Instant, network: &mut Network) {
+        self.now = now;
         while let Some(query) = self.metadata.poll_request(now) {
             let (node, ticket) = (query.node, Ticket::Metadata(query.ticket));
             self.submit(node, Purpose::Rest, now + self.request_timeout, ticket, move |versions| {
@@ -150,6 +153,9 @@ impl Client {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
+        if self.changed || !self.done.is_empty() {
+            return Some(self.now); // another turn, at once
+        }
         let links = self.links.values().filter_map(Link::next_deadline).min();
         [self.metadata.next_deadline(), links].into_iter().flatten().min()
     }

@@ -25,13 +25,17 @@ use crate::topic_partition::TopicPartition;
 struct Reader {
     /// The offset that is due; `None` while the position is looked up.
     expected: Option<i64>,
-    /// Where a position that is looked up may come to lie.
-    bounds: (i64, i64),
+    /// A position that is looked up is that of the first record, and not behind the last one.
+    first: bool,
     paused: bool,
     /// Since when it could get everything: reads, is not paused, has a position.
     since: Instant,
     /// An unclean election cut off records it had been given; it must be told.
     cut: Option<i64>,
+    /// It need not be, since nobody can know it.
+    may_be_silent: bool,
+    /// It was sent to an offset and has read nothing there: which log that was in is unknown.
+    rootless: bool,
     cuts: u32,
 }
 
@@ -98,21 +102,32 @@ impl Consuming {
 
     fn add(&mut self, now: Instant, partition: i32, from: Option<Offset>, log: Option<&Log>) {
         self.machine.add(now, name(partition), from);
-        let (expected, bounds) = self.place(from.unwrap_or(Offset::Beginning), log);
+        let first_or_last = match self.settings.reset {
+            OffsetReset::Latest => Offset::End,
+            _ => Offset::Beginning,
+        };
+        let (expected, first) = Self::place(from.unwrap_or(first_or_last));
         let cuts = log.map_or(0, |log| log.cuts);
-        self.readers
-            .insert(partition, Reader { expected, bounds, paused: false, since: now, cut: None, cuts });
+        self.readers.insert(
+            partition,
+            Reader {
+                expected,
+                first,
+                paused: false,
+                since: now,
+                cut: None,
+                may_be_silent: false,
+                rootless: expected.is_some(),
+                cuts,
+            },
+        );
     }
 
-    /// Where a reader stands that was sent to this place.
-    fn place(&self, to: Offset, log: Option<&Log>) -> (Option<i64>, (i64, i64)) {
-        let end = |log: &Log| if self.committed() { log.stable } else { log.readable };
-        let (start, end) = log.map_or((0, 0), |log| (log.start, end(log)));
+    /// Where a reader stands that was sent to this place, and whether that is the first record.
+    fn place(to: Offset) -> (Option<i64>, bool) {
         match to {
-            Offset::At(offset) => (Some(offset), (offset, offset)),
-            Offset::Beginning => (None, (start, i64::MAX)),
-            // What is behind it when it was asked for is not to be missed.
-            _ => (None, (end, i64::MAX)),
+            Offset::At(offset) => (Some(offset), false),
+            to => (None, to == Offset::Beginning),
         }
     }
 
@@ -141,10 +156,17 @@ impl Consuming {
                     _ => Offset::At(self.random.random_range(log.start..=log.readable)),
                 };
                 self.machine.seek(&name(partition), to);
-                let (expected, bounds) = self.place(to, Some(log));
+                let (expected, first) = Self::place(to);
                 if let Some(reader) = self.readers.get_mut(&partition) {
-                    (reader.expected, reader.bounds, reader.cut, reader.cuts) =
-                        (expected, bounds, None, log.cuts);
+                    *reader = Reader {
+                        expected,
+                        first,
+                        cut: None,
+                        may_be_silent: false,
+                        rootless: expected.is_some(),
+                        cuts: log.cuts,
+                        ..*reader
+                    };
                 }
             }
             4 => self.busy_until = now + Duration::from_millis(self.random.random_range(0..4000)),
@@ -220,9 +242,6 @@ impl Consuming {
             let latest = self.settings.reset == OffsetReset::Latest;
             reader.told(reset, first.unwrap_or_default(), latest, log).map_err(at)?;
         }
-        if reader.cut.is_some_and(|cut| first.is_some_and(|first| first >= cut)) {
-            return Err(at("C1: the log was cut off below the position, and nothing is said of it".into()));
-        }
         let mut expected = reader.expected.ok_or(at("C1: a batch while the position is looked up".into()))?;
         for record in batch.records().skip(before) {
             let value = String::from_utf8_lossy(record.value().unwrap_or_default());
@@ -230,12 +249,20 @@ impl Consuming {
             if lost {
                 // It was fetched before it was lost; what follows must tell of it.
                 reader.cut.get_or_insert(record.offset());
+            } else if reader.cut.is_some_and(|cut| record.offset() >= cut) {
+                if !std::mem::take(&mut reader.may_be_silent) {
+                    return Err(at(
+                        "C1: the log was cut off below the position, and nothing is said of it".into()
+                    ));
+                }
+                reader.cut = None;
             }
             expected = record.offset() + 1;
             self.records += 1;
         }
         reader.expected = Some(expected);
         reader.since = reader.since.max(now);
+        reader.rootless = false;
         Ok(())
     }
 
@@ -368,8 +395,12 @@ impl Consuming {
     fn follow(&mut self, truth: &Truth) {
         for (partition, reader) in &mut self.readers {
             let log = truth.log(*partition);
+            if reader.expected.is_some_and(|expected| expected <= log.start) {
+                // Retention has removed what was cut off and what came in its place: no node knows of it any more.
+                reader.may_be_silent = true;
+            }
             if log.cuts > reader.cuts {
-                reader.cuts = log.cuts;
+                (reader.cuts, reader.may_be_silent) = (log.cuts, reader.rootless);
                 let at = log.cut.unwrap_or(0);
                 if reader.expected.is_some_and(|expected| expected > at) {
                     reader.cut = Some(reader.cut.map_or(at, |before| before.min(at)));
@@ -386,16 +417,22 @@ impl Consuming {
             let log = truth.log(*partition);
             match reader.expected {
                 None => {
-                    let (least, most) = reader.bounds;
-                    if !(least..=most).contains(&position) {
+                    // A stale leader may know of an earlier one; nothing that is there may be skipped.
+                    let most = if reader.first { log.start } else { log.end };
+                    if position > most {
                         return Err(format!(
-                            "C1: partition {partition}: begins at {position}, not from {least} on"
+                            "C1: partition {partition}: begins at {position}, behind {most}"
                         ));
                     }
                     reader.expected = Some(position);
                 }
-                // The position is gone from the log; what follows from that is told with the next batch.
-                Some(expected) if reader.cut.is_some() || expected < log.start || expected > log.end => {}
+                // The position is gone from the log, or a stale leader lacks it, which nobody can tell without an epoch. What
+                // follows from that is told with the next batch.
+                Some(expected)
+                    if reader.cut.is_some()
+                        || reader.rootless
+                        || expected < log.start
+                        || expected > log.end => {}
                 Some(expected) if position < expected => {
                     return Err(format!(
                         "C4: partition {partition}: the position goes from {expected} back to {position}"
@@ -405,6 +442,8 @@ impl Consuming {
                     let skipped = log.check_none_between(expected, position, committed);
                     skipped
                         .map_err(|what| format!("partition {partition}: by position {position}: {what}"))?;
+                    // Markers and aborted records are passed without a word.
+                    reader.expected = Some(position);
                 }
             }
         }
@@ -463,8 +502,11 @@ impl Consuming {
             && self.readers.iter().all(|(partition, reader)| {
                 let log = truth.log(*partition);
                 let end = if committed { log.stable } else { log.readable };
+                let latest = self.settings.reset == OffsetReset::Latest;
                 let nothing_from = |from: i64| {
-                    from > log.end || log.check_none_between(from.max(log.start), end, committed).is_ok()
+                    from > log.end
+                        || (latest && from < log.start)
+                        || log.check_none_between(from.max(log.start), end, committed).is_ok()
                 };
                 // What is left to be told comes with the next record.
                 reader.cut.or(reader.expected).is_some_and(nothing_from)
@@ -499,8 +541,10 @@ impl Reader {
     /// The consumer said that the position was gone: is that true, and where does it go on?
     fn told(&mut self, reset: PositionReset, first: i64, latest: bool, log: &Log) -> Result<(), String> {
         let Some(expected) = self.expected else { return Ok(()) };
-        let cut = self.cut.take();
-        if expected >= log.start && expected <= log.end && cut.is_none() && reset.expected >= expected {
+        let (cut, rootless) = (self.cut.take(), self.rootless);
+        self.may_be_silent = false;
+        let is_there = expected >= log.start && expected <= log.end && cut.is_none() && !rootless;
+        if is_there && reset.expected >= expected {
             return Err(format!("C1: a reset ({reset:?}) without reason: {expected} is in the log"));
         }
         self.expected = Some(match reset.reason {

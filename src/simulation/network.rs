@@ -134,8 +134,8 @@ impl Network {
         self.slow.insert(node, by);
     }
 
+    /// Nothing gets lost from now on; pauses end by themselves.
     pub(super) fn heal(&mut self) {
-        self.paused.clear();
         self.slow.clear();
         for socket in self.sockets.values_mut().filter(|socket| socket.lost != [false; 2]) {
             // What was lost is lost; the ends find out when they next use it.
@@ -268,7 +268,8 @@ impl Network {
     pub(super) fn cut(&mut self, now: Instant, random: &mut SmallRng, id: SocketId, cut: Cut) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         match cut {
-            Cut::Silent(lost) => socket.lost = lost,
+            // What is lost once stays so: a stream with a hole in it is none.
+            Cut::Silent(lost) => socket.lost = [socket.lost[0] | lost[0], socket.lost[1] | lost[1]],
             Cut::Late(most) => {
                 let later = most.mul_f64(random.random_range(0.0..1.0));
                 self.delay_requests(id, later);

@@ -105,6 +105,8 @@ impl Plan {
         plan.min_in_sync = plan.min_in_sync.min(plan.nodes as usize);
         if weather == Weather::Calm {
             plan.between_commands = None;
+            // From time to time the leader is asked again, while a fetch is parked at the replica.
+            plan.racks = false;
         }
         let producers = if weather == Weather::Unclean { 0 } else { random.random_range(1..3) };
         plan.producers = (0..producers).map(|_| plan.producer(random)).collect();
@@ -174,6 +176,11 @@ impl Plan {
         self.weather == Weather::Calm
     }
 
+    /// Nodes before Kafka 2.4 tell no leader epochs that can be relied on: nobody could tell a stale leader, or a log that was cut off.
+    fn has_epochs(&self) -> bool {
+        self.release > Release::V2_1
+    }
+
     /// Within what time everything happens that nothing stands in the way of.
     pub(super) fn promptly(&self) -> Duration {
         // A node that hangs may be the first one that is asked for metadata; another one is, after a second.
@@ -200,8 +207,8 @@ pub(super) struct Script {
     command: Option<Instant>,
     write: Instant,
     later: Vec<(Instant, Later)>,
-    /// Until when something is wrong at a node.
-    trouble: BTreeMap<i32, Instant>,
+    /// Until when something is wrong at a node; `None` where that can be true of any node at any time.
+    trouble: Option<BTreeMap<i32, Instant>>,
     start: Instant,
     healed: bool,
     /// Transactions that were begun: producer and partitions.
@@ -220,7 +227,7 @@ impl Script {
             command: plan.between_commands.map(|between| now + between),
             write: now,
             later: Vec::new(),
-            trouble: BTreeMap::new(),
+            trouble: matches!(plan.weather, Weather::Calm | Weather::OneSick).then(BTreeMap::new),
             start: now,
             healed: false,
             transactions: BTreeMap::new(),
@@ -240,7 +247,7 @@ impl Script {
 
     /// Since when nothing is wrong at a node; `None` while something is, or may be.
     pub(super) fn well_since(&self, now: Instant, node: i32) -> Option<Instant> {
-        let until = self.trouble.get(&node).copied().unwrap_or(self.start);
+        let until = self.trouble.as_ref()?.get(&node).copied().unwrap_or(self.start);
         (until <= now).then_some(until)
     }
 
@@ -296,7 +303,9 @@ fn sicken(world: &mut World) {
     world.note(format_args!("node {node} hangs until {:?}", until - world.start));
     world.network.pause(node, until);
     let well = until + world.plan.request_timeout + Duration::from_secs(4);
-    world.script.trouble.insert(node, well);
+    if let Some(trouble) = &mut world.script.trouble {
+        trouble.insert(node, well);
+    }
     world.script.fault = None;
     world.plan.length = world.plan.length.max(until - world.start);
 }
@@ -338,12 +347,13 @@ fn strike(world: &mut World) -> Result<(), String> {
             // The others notice what is silent for long.
             world.note(format_args!("node {node} pauses for {time:?}"));
             world.network.pause(node, now + time);
-            if time > Duration::from_secs(2) && world.cluster.isolate_node(now, node) {
+            let noticed = time > Duration::from_secs(2) && world.plan.has_epochs();
+            if noticed && world.cluster.isolate_node(now, node) {
                 let later = now + time + millis(&mut world.script.random, 0..700);
                 world.script.later.push((later, Later::Rejoin(node)));
             }
         }
-        15 | 16 => {
+        15 | 16 if world.plan.has_epochs() => {
             world.note(format_args!("node {node} is isolated for {time:?}"));
             if world.cluster.isolate_node(now, node) {
                 world.script.later.push((now + time, Later::Rejoin(node)));
@@ -465,6 +475,7 @@ fn wear(world: &mut World) {
                 world.note(format_args!("partition {index}: {base} to {next} are compacted away"));
             }
         }
+        _ if !world.plan.has_epochs() => return,
         _ => {
             let Some(partition) = world.cluster.topics.partition_mut(TOPIC, index) else { return };
             partition.truncate(somewhere);
@@ -579,5 +590,6 @@ pub(super) fn heal(world: &mut World) {
         consumer.settle(now, &world.truth);
     }
     world.script.healed = true;
-    world.script.trouble = (1..=world.plan.nodes).map(|node| (node, now + super::END)).collect();
+    // Everybody gets a turn now.
+    world.script.later.push((now, Later::Faultless));
 }

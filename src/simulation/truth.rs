@@ -41,6 +41,7 @@ pub(super) struct Entry {
     pub(super) value: String,
     pub(super) control: bool,
     pub(super) aborted: bool,
+    compacted: bool,
     /// Since when everybody may read it, and since when `read_committed` may.
     pub(super) readable_since: Option<Instant>,
     pub(super) stable_since: Option<Instant>,
@@ -73,7 +74,10 @@ impl Truth {
     /// A batch was taken out by compaction.
     pub(super) fn compacted(&mut self, partition: i32, offsets: std::ops::Range<i64>) {
         if let Some(log) = self.0.get_mut(&partition) {
-            log.entries.retain(|offset, _| !offsets.contains(offset));
+            for offset in offsets {
+                let entry = log.entries.remove(&offset);
+                log.gone.extend(entry.map(|entry| (offset, Entry { compacted: true, ..entry })));
+            }
         }
     }
 
@@ -154,7 +158,14 @@ impl Log {
         for record in batch.records() {
             let value = String::from_utf8_lossy(record.value().unwrap_or_default()).into_owned();
             let control = header.is_control();
-            let entry = Entry { value, control, aborted: false, readable_since: None, stable_since: None };
+            let entry = Entry {
+                value,
+                control,
+                aborted: false,
+                compacted: false,
+                readable_since: None,
+                stable_since: None,
+            };
             self.entries.insert(record.offset(), entry);
         }
     }
@@ -174,6 +185,10 @@ impl Log {
         self.check_none_between(expected, offset, committed)?;
         let end = if committed { self.stable } else { self.readable };
         let error = match self.entries.get(&offset) {
+            // Its commit was cut off after it had been read, and then it was aborted.
+            Some(entry) if self.cuts > 0 && entry.stable_since.is_some() && entry.value == value => {
+                return Ok(false);
+            }
             Some(entry) if !entry.is_for(committed) => format!("{} is aborted or a marker", entry.value),
             Some(entry) if entry.value != value => format!("{} is there", entry.value),
             Some(_) if offset >= end => format!("only what lies before {end} may be read"),
@@ -181,7 +196,8 @@ impl Log {
             None => "nothing is there".into(),
         };
         match self.gone.get(&offset) {
-            Some(gone) if gone.value == value => Ok(offset >= self.start),
+            // Readers may have fetched it before.
+            Some(gone) if gone.value == value => Ok(offset >= self.start && !gone.compacted),
             _ => Err(format!("C1: {value} is handed out at offset {offset}, but {error}")),
         }
     }

@@ -20,6 +20,8 @@ pub(crate) struct Log {
     pub(crate) producers: Producers,
     /// Open transactions: producer id and first offset.
     open: BTreeMap<i64, i64>,
+    /// Ended ones whose marker may not be replicated yet: first offset, and that of the marker.
+    ended: Vec<(i64, i64)>,
     aborted: Vec<Aborted>,
 }
 
@@ -50,9 +52,15 @@ impl Log {
         self.end
     }
 
-    /// The first record of an open transaction, if there is one.
-    pub(crate) fn first_open(&self) -> Option<i64> {
-        self.open.values().copied().min()
+    /// The first record of a transaction that is open, or whose marker does not lie before `readable`.
+    pub(crate) fn first_unstable(&self, readable: i64) -> Option<i64> {
+        let ended = self.ended.iter().filter(|(_, marker)| *marker >= readable).map(|(first, _)| *first);
+        self.open.values().copied().chain(ended).min()
+    }
+
+    /// What lies before `end` is replicated.
+    pub(crate) fn replicated(&mut self, end: i64) {
+        self.ended.retain(|(_, marker)| *marker >= end);
     }
 
     pub(crate) fn batches(&self) -> impl Iterator<Item = &Stored> {
@@ -92,10 +100,11 @@ impl Log {
     fn note(&mut self, header: &BatchHeader, stored: &Stored) {
         self.producers.record(header, stored.base);
         if header.is_control() {
-            if let Some(first) = self.open.remove(&header.producer_id)
-                && is_abort(header, &stored.bytes)
-            {
-                self.aborted.push(Aborted { producer_id: header.producer_id, first, last: stored.base });
+            if let Some(first) = self.open.remove(&header.producer_id) {
+                self.ended.push((first, stored.base));
+                if is_abort(header, &stored.bytes) {
+                    self.aborted.push(Aborted { producer_id: header.producer_id, first, last: stored.base });
+                }
             }
         } else if header.is_transactional() {
             self.open.entry(header.producer_id).or_insert(stored.base);
@@ -107,7 +116,7 @@ impl Log {
         self.batches.partition_point(|batch| batch.next <= offset)
     }
 
-    /// Batches from the one that holds `from`, of which none begins at or after `end`: whole ones of at most
+    /// Batches from the one that holds `from`, of which none reaches beyond `end`: whole ones of at most
     /// `max_bytes` together. With `at_least_one` the first comes whatever its size, and with `partial` the last may
     /// be cut off, as Kafka does it.
     pub(crate) fn read(
@@ -121,7 +130,7 @@ impl Log {
         let first = self.index_of(from);
         let mut size = 0;
         let mut count = 0;
-        for batch in self.batches.range(first..).take_while(|batch| batch.base < end) {
+        for batch in self.batches.range(first..).take_while(|batch| batch.next <= end) {
             let with = size + batch.bytes.len();
             if with > max_bytes && !(at_least_one && count == 0) {
                 // Kafka shows a cut batch only behind a complete one.
@@ -229,6 +238,7 @@ impl Log {
         self.epochs.retain(|(_, start)| *start < end);
         self.producers.forget();
         self.open.clear();
+        self.ended.clear();
         self.aborted.clear();
         let kept = std::mem::take(&mut self.batches);
         for stored in &kept {

@@ -100,15 +100,17 @@ impl Partition {
         }
     }
 
-    /// What `read_committed` may read: up to the first record of an open transaction.
+    /// What `read_committed` may read: up to the first record of a transaction whose end is not known to all.
     pub(crate) fn last_stable(&self) -> i64 {
         let readable = self.high_watermark();
-        self.log.first_open().map_or(readable, |open| open.min(readable))
+        let unstable = self.log.first_unstable(readable);
+        unstable.map_or(readable, |first| first.max(self.log.start()).min(readable))
     }
 
     /// The followers have the log up to `end`.
     pub(crate) fn replicate(&mut self, end: i64) {
         self.replicated = end.min(self.log.end()).max(self.replicated);
+        self.log.replicated(self.replicated);
     }
 
     /// `leader` takes over; another than before has only what was replicated.

@@ -268,6 +268,7 @@ impl Consumer {
             self.drop_buffer(slot);
             self.enqueue(slot);
             self.lose_position(
+                now,
                 slot,
                 ResetReason::Recreated,
                 "the topic was deleted and created again; positions in the old one mean nothing in the new"

@@ -265,7 +265,7 @@ impl Consumer {
             return self.fetch_failed(now, id, slot, &data, endpoints);
         }
         if let Some((epoch, end)) = data.diverging {
-            return self.diverged(slot, epoch, end);
+            return self.diverged(now, slot, epoch, end);
         }
         let until = now + self.settings.replica_age;
         let Some(partition) = self.partitions.get_mut(slot).and_then(Option::as_mut) else { return };
@@ -354,6 +354,7 @@ impl Consumer {
             ErrorCode::OFFSET_OUT_OF_RANGE => {
                 let position = partition.position;
                 self.lose_position(
+                    now,
                     slot,
                     ResetReason::OutOfRange,
                     format!("offset {position} is not in the log, which begins at {}", data.log_start_offset),
@@ -395,7 +396,7 @@ impl Consumer {
     }
 
     /// The log of the leader ends at `end` for `epoch`, below what was asked: it was truncated.
-    pub(super) fn diverged(&mut self, slot: usize, epoch: i32, end: i64) {
+    pub(super) fn diverged(&mut self, now: Instant, slot: usize, epoch: i32, end: i64) {
         let version = self.next_version();
         self.dirty = true;
         let Some(partition) = self.partitions.get(slot).and_then(Option::as_ref) else { return };
@@ -421,7 +422,7 @@ impl Consumer {
             partition.position
         );
         let position = partition.position.min(end.max(0));
-        self.lose_position(slot, ResetReason::Truncated, text);
+        self.lose_position(now, slot, ResetReason::Truncated, text);
         if let Some(partition) = self.partition_mut(slot)
             && !matches!(partition.state, State::Halted(_))
             && end >= 0

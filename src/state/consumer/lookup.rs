@@ -194,7 +194,7 @@ impl Consumer {
                 let Some(slot) = self.answered(&mut left, &topic.topic.0, data.partition) else { continue };
                 let code = ErrorCode::from(data.error_code);
                 if code.is_none() {
-                    self.epoch_found(slot, data.leader_epoch, data.end_offset);
+                    self.epoch_found(now, slot, data.leader_epoch, data.end_offset);
                 } else {
                     self.lookup_refused(now, slot, code, "OffsetForLeaderEpoch");
                 }
@@ -203,14 +203,14 @@ impl Consumer {
         self.left_out(now, &left, "OffsetForLeaderEpoch");
     }
 
-    fn epoch_found(&mut self, slot: usize, epoch: i32, end: i64) {
+    fn epoch_found(&mut self, now: Instant, slot: usize, epoch: i32, end: i64) {
         let Some(partition) = self.partition_mut(slot) else { return };
         if !matches!(partition.state, State::Validate) {
             return;
         }
         partition.progressed();
         if end < partition.ahead || epoch < partition.ahead_epoch {
-            self.diverged(slot, epoch, end);
+            self.diverged(now, slot, epoch, end);
         } else {
             self.validated(slot);
         }

@@ -302,7 +302,7 @@ impl Consumer {
     }
 
     /// The position is gone from the log: on by the reset policy, or halt.
-    fn lose_position(&mut self, slot: usize, reason: ResetReason, what: String) {
+    fn lose_position(&mut self, now: Instant, slot: usize, reason: ResetReason, what: String) {
         let version = self.next_version();
         let to = match (self.settings.reset, reason) {
             (OffsetReset::None, _) => None,
@@ -316,12 +316,17 @@ impl Consumer {
                 .on_partition(partition.name.shared_topic().clone(), partition.name.partition());
             return self.halt(slot, error);
         };
+        let again = partition.reset.is_some();
         partition.reset.get_or_insert(PositionReset { expected: partition.position, reason });
         tracing::warn!(partition = %partition.name, position = partition.position, ?reason, "position reset: {what}");
         partition.restart(version);
         partition.state = State::Seek { to, end: None };
         self.counts.resets += 1;
         self.dirty = true;
+        if again {
+            // Nothing came of the last reset: no loop without a wait.
+            self.back_off(now, slot);
+        }
     }
 }
 

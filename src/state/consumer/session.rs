@@ -1,5 +1,5 @@
 //! Fetch sessions (KIP-227): a node remembers what was asked, and only differences go over the wire.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::fetch::{PartitionName, PlannedPartition};
@@ -60,10 +60,16 @@ impl Session {
                     difference.partitions.push(sent.planned.clone());
                 }
             }
-            for (slot, before) in &self.sent {
-                if wanted.get(slot).is_none_or(|now| now.planned.name != before.planned.name) {
-                    difference.forgotten.push(before.planned.name.clone());
-                }
+            let gone = |(slot, before): &(&usize, &Sent)| {
+                wanted.get(slot).is_none_or(|now| now.planned.name != before.planned.name)
+            };
+            difference
+                .forgotten
+                .extend(self.sent.iter().filter(gone).map(|(_, sent)| sent.planned.name.clone()));
+            if !difference.forgotten.is_empty() {
+                // A partition may have come back in another slot, and nodes forget after they have added.
+                let names: HashSet<_> = wanted.values().map(|sent| &sent.planned.name).collect();
+                difference.forgotten.retain(|name| !names.contains(name));
             }
         }
         self.sent = wanted;
@@ -146,6 +152,18 @@ mod tests {
         assert_eq!(told(&session.ask(wanted(&[(0, 5)]), true)), (9, 2, vec![], vec![1]));
         session.answered(9);
         assert_eq!(told(&session.ask(wanted(&[(0, 5), (1, 0)]), true)), (9, 3, vec![1], vec![]));
+    }
+
+    #[test]
+    fn partitions_that_exchange_their_slots_are_not_forgotten() {
+        let mut session = Session::default();
+        session.ask(wanted(&[(0, 0), (1, 0)]), true);
+        session.answered(9);
+        let mut exchanged = wanted(&[(0, 5), (1, 5)]);
+        let (first, second) = (exchanged[&0].clone(), exchanged[&1].clone());
+        exchanged.insert(0, second);
+        exchanged.insert(1, first);
+        assert_eq!(told(&session.ask(exchanged, true)), (9, 1, vec![0, 1], vec![]));
     }
 
     #[test]

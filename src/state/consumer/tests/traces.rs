@@ -301,3 +301,18 @@ fn a_position_that_was_looked_up_in_an_epoch_without_records_is_not_taken_for_tr
     let (_, offsets, reset) = world.next().unwrap().unwrap();
     assert_eq!((offsets, reset), (vec![3], None));
 }
+
+#[test]
+fn a_position_that_is_refused_again_right_after_a_reset_is_not_looked_up_in_a_loop() {
+    let mut world = World::new(1, 1, settings());
+    world.nodes.append(0, 3);
+    let refused = || PartitionData { error: ErrorCode::OFFSET_OUT_OF_RANGE, ..data(0) };
+    world.answer_with(1, 0, refused());
+    world.answer_at(0); // the beginning, at once
+    world.answer_with(1, 0, refused());
+    assert!(world.requests.is_empty(), "{:?}", world.requests);
+    world.pass(130 * MILLI);
+    world.answer_at(0);
+    world.answer(1, 0);
+    assert!(world.next().unwrap().unwrap().2.is_some());
+}
