@@ -14,6 +14,9 @@ use crate::verdict::{Breach, Verdict};
 /// Findings of one kind that are printed.
 const SHOWN: usize = 8;
 
+/// Faults are of interest for so long before and after a finding.
+const NEAR: Duration = Duration::from_secs(20);
+
 /// Everything that is known when all is over.
 pub(crate) struct Report<'a> {
     pub(crate) seed: u64,
@@ -41,9 +44,6 @@ impl Report<'_> {
         self.events.iter().for_each(|event| *faults.entry(event.kind).or_default() += 1);
         let faults: Vec<_> = faults.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         let sum = |part: fn(&ClientMetrics) -> u64| self.clients.iter().map(part).sum::<u64>();
-        let (reader, unread) = self.progress.longest_without_reading();
-        let unacknowledged = self.progress.longest_without_acknowledgement();
-        let row = |name: &str, text: String| println!("{name:>15}  {text}");
         println!();
         row(
             "seed",
@@ -86,14 +86,9 @@ impl Report<'_> {
         self.writers();
         row("read", format!("{} of a log of {}", verdict.read, verdict.in_log));
         row("slowest", format!("acknowledged after {:.1?}", verdict.slowest));
-        row(
-            "stalls",
-            format!(
-                "{}; {reader} {}",
-                stall("no acknowledgement", &unacknowledged, self),
-                stall("read nothing", &unread, self)
-            ),
-        );
+        self.stall("acknowledged", "nothing", &self.progress.longest_without_acknowledgement());
+        let (reader, standstill) = self.progress.longest_without_reading();
+        self.stall("read", &format!("nothing by {reader}"), &standstill);
         row(
             "recovery",
             format!(
@@ -116,6 +111,16 @@ impl Report<'_> {
         );
     }
 
+    /// The longest time in which nothing moved, and what happened then.
+    fn stall(&self, name: &str, what: &str, standstill: &Standstill) {
+        let to = standstill.ended - self.progress.begun;
+        let from = to - standstill.longest;
+        let (place, seconds) = (places::name(standstill.place), standstill.longest.as_secs_f64());
+        row(name, format!("{what} in {place} for {seconds:.1} s, until {:.1} s", to.as_secs_f64()));
+        let during = self.events.iter().filter(|event| event.overlaps(from, to));
+        during.for_each(|event| row("·", event.to_string()));
+    }
+
     fn writers(&self) {
         for (written, metrics) in self.history.written.iter().zip(self.producers) {
             let outcomes = written.places.iter().flatten().map(|delivered| delivered.outcome);
@@ -127,15 +132,17 @@ impl Report<'_> {
                     Outcome::MaybeWritten | Outcome::Unsettled => counts[2] += 1,
                 }
             }
-            println!(
-                "{:>15}  {} acknowledged, {} not, {} maybe; {} batches, {} sent again, {} producer epochs",
-                format!("· {}", written.writer),
-                counts[0],
-                counts[1],
-                counts[2],
-                metrics.batches_sent,
-                metrics.retries,
-                metrics.producer_epochs
+            row(
+                &format!("· {}", written.writer),
+                format!(
+                    "{} acknowledged, {} not, {} maybe; {} batches, {} sent again, {} producer epochs",
+                    counts[0],
+                    counts[1],
+                    counts[2],
+                    metrics.batches_sent,
+                    metrics.retries,
+                    metrics.producer_epochs
+                ),
             );
         }
     }
@@ -158,16 +165,13 @@ impl Report<'_> {
             times.push(self.took);
         }
         println!("\nfaults around them:");
-        let near = |event: &&Event| times.is_empty() || times.iter().any(|at| event.is_near(*at));
+        let near = |event: &&Event| {
+            times.is_empty() || times.iter().any(|at| event.overlaps(at.saturating_sub(NEAR), *at + NEAR))
+        };
         self.events.iter().filter(near).for_each(|event| println!("  {event}"));
     }
 }
 
-fn stall(what: &str, standstill: &Standstill, report: &Report<'_>) -> String {
-    let (longest, ended) = (standstill.longest.as_secs_f64(), standstill.ended - report.progress.begun);
-    format!(
-        "{what} for {longest:.1} s in {}, until {:.1} s",
-        places::name(standstill.place),
-        ended.as_secs_f64()
-    )
+fn row(name: &str, text: String) {
+    println!("{name:>15}  {text}");
 }

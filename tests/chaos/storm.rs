@@ -14,9 +14,6 @@ use crate::support::kafka::{Cluster, Faults, let_pass};
 /// When a round is over, each writer and reader must get on in each partition within this time.
 const RECOVERY: Duration = Duration::from_secs(60);
 
-/// Faults are of interest for so long before and after a finding.
-const NEAR: Duration = Duration::from_secs(20);
-
 /// Something that happened, in time since the beginning.
 #[derive(Clone)]
 pub(crate) struct Event {
@@ -52,9 +49,8 @@ impl Events {
 }
 
 impl Event {
-    /// Whether it was still felt, or about to happen, at this time.
-    pub(crate) fn is_near(&self, at: Duration) -> bool {
-        self.from < at + NEAR && self.to.is_none_or(|to| at < to + NEAR)
+    pub(crate) fn overlaps(&self, from: Duration, to: Duration) -> bool {
+        self.from < to && self.to.is_none_or(|ended| ended > from)
     }
 }
 
