@@ -39,6 +39,8 @@ fn three_nodes_lose_one_and_heal() {
     faults.restart(2);
     faults.wait_until_healed();
     assert_eq!(kafka.running().len(), 3);
+    kafka.move_leader("led-by-two", 0, 2);
+    assert_eq!(kafka.leader("led-by-two", 0), 2);
 }
 
 #[test]

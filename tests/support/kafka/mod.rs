@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use node::Node;
 pub use release::{Release, target_dir};
+pub use settings::free_ports;
 pub use wire::{TopicSpec, Topology};
 
 /// The release that everything is tested on.
@@ -201,6 +202,28 @@ impl Cluster {
             let found = partitions.find(|found| found.id == partition && found.leader >= 0);
             found.map(|found| found.leader).ok_or_else(|| format!("{topic}-{partition} has none"))
         })
+    }
+
+    /// Makes this node the first replica of a partition and its leader, and waits until another node says so. All nodes must be
+    /// up, or about to be, and hold a replica.
+    pub fn move_leader(&self, topic: &str, partition: i32, to: i32) {
+        let others = self.nodes.iter().map(|node| node.id).filter(|id| *id != to);
+        let replicas: Vec<i32> = std::iter::once(to).chain(others).collect();
+        wait_for("a leader's move", READY, || {
+            let port = self.port_of(self.topology(&[])?.controller).unwrap_or(self.nodes[0].port);
+            wire::reassign(port, topic, partition, &replicas)
+                .and_then(|()| wire::elect_preferred(port, topic, partition))
+                .map_err(|error| error.to_string())
+        });
+        wait_for("a moved leader", READY, || match self.leader(topic, partition) {
+            leader if leader == to => Ok(()),
+            leader => Err(format!("{topic}-{partition}: still {leader}")),
+        });
+    }
+
+    /// The ports of all nodes, running or not, in the order of their ids from 1.
+    pub fn ports(&self) -> Vec<u16> {
+        self.nodes.iter().map(|node| node.port).collect()
     }
 
     /// (id, port, process id) of every node that runs.

@@ -112,6 +112,60 @@ pub fn create_topic(port: u16, spec: &TopicSpec<'_>) -> io::Result<()> {
     }
 }
 
+/// AlterPartitionReassignments v0: the replicas of a partition in a new order, the preferred leader first.
+pub fn reassign(port: u16, topic: &str, partition: i32, replicas: &[i32]) -> io::Result<()> {
+    // A compact array or string is as long as its first byte says, less one; a 0 after each part: no tagged fields.
+    let mut body = vec![0];
+    body.extend((CREATE.as_millis() as i32).to_be_bytes());
+    body.extend([2, topic.len() as u8 + 1]);
+    body.extend(topic.as_bytes());
+    body.push(2);
+    body.extend(partition.to_be_bytes());
+    body.push(replicas.len() as u8 + 1);
+    replicas.iter().for_each(|node| body.extend(node.to_be_bytes()));
+    body.extend([0, 0, 0]);
+    let mut answer = exchange(port, 45, 0, &body, CREATE * 2)?;
+    answer.take(1)?; // the header's tagged fields
+    answer.i32()?; // throttle time
+    let whole = answer.i16()?;
+    answer.compact_string()?; // its message
+    answer.take(1)?; // topics, of which there is one
+    answer.compact_string()?;
+    answer.take(1)?; // partitions
+    answer.i32()?;
+    match (whole, answer.i16()?) {
+        (0, 0) => Ok(()),
+        codes => Err(io::Error::other(format!("AlterPartitionReassignments {topic}-{partition}: {codes:?}"))),
+    }
+}
+
+/// ElectLeaders v1: the preferred leader of a partition takes over, if it does not lead already.
+pub fn elect_preferred(port: u16, topic: &str, partition: i32) -> io::Result<()> {
+    const NOT_NEEDED: i16 = 84;
+    let mut body = vec![0]; // the preferred one, not an unclean election
+    body.extend(1i32.to_be_bytes());
+    string(&mut body, topic);
+    body.extend(1i32.to_be_bytes());
+    body.extend(partition.to_be_bytes());
+    body.extend((CREATE.as_millis() as i32).to_be_bytes());
+    let mut answer = exchange(port, 43, 1, &body, CREATE * 2)?;
+    answer.i32()?; // throttle time
+    let whole = answer.i16()?;
+    let topics = answer.list(|topic| {
+        topic.string()?;
+        topic.list(|partition| {
+            partition.i32()?;
+            Ok((partition.i16()?, partition.string()?))
+        })
+    })?;
+    match (whole, topics.concat().as_slice()) {
+        (0, [] | [(0 | NOT_NEEDED, _)]) => Ok(()),
+        (code, other) => {
+            Err(io::Error::other(format!("ElectLeaders {topic}-{partition}: {code}, {other:?}")))
+        }
+    }
+}
+
 fn exchange(port: u16, key: i16, version: i16, body: &[u8], wait: Duration) -> io::Result<Answer> {
     let mut socket = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), ANSWER)?;
     socket.set_read_timeout(Some(wait))?;
@@ -164,6 +218,12 @@ impl Answer {
     fn string(&mut self) -> io::Result<String> {
         let length = self.i16()?.max(0) as usize;
         Ok(String::from_utf8_lossy(self.take(length)?).into_owned())
+    }
+
+    /// Shorter than 127 bytes, or null, which reads as empty.
+    fn compact_string(&mut self) -> io::Result<()> {
+        let length = self.take(1)?[0].saturating_sub(1);
+        self.take(usize::from(length)).map(drop)
     }
 
     fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> io::Result<T>) -> io::Result<Vec<T>> {
