@@ -14,7 +14,7 @@ mod producer;
 pub mod protocol;
 mod record;
 mod request_reply;
-#[cfg(all(test, feature = "broker"))]
+#[cfg(test)]
 mod simulation;
 mod state;
 mod topic_partition;

@@ -419,7 +419,10 @@ impl Consuming {
                 None => {
                     // A stale leader may know of an earlier one; nothing that is there may be skipped.
                     let most = if reader.first { log.start } else { log.end };
-                    if position > most {
+                    if position > most && log.cuts > 0 {
+                        // The log was cut off while the answer was on its way.
+                        (reader.cut, reader.may_be_silent) = (log.cut, true);
+                    } else if position > most {
                         return Err(format!(
                             "C1: partition {partition}: begins at {position}, behind {most}"
                         ));
@@ -548,9 +551,10 @@ impl Reader {
             return Err(format!("C1: a reset ({reset:?}) without reason: {expected} is in the log"));
         }
         self.expected = Some(match reset.reason {
+            // Somewhere on the way it went to the end, as it was told to.
+            _ if latest => first,
             // On from where the logs part; what both have may come again.
             ResetReason::Truncated => cut.map_or(first, |cut| cut.min(first)),
-            _ if latest => first,
             _ => log.start.min(first),
         });
         Ok(())

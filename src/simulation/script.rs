@@ -151,7 +151,8 @@ impl Plan {
             max_batch: 1 << 20,
             rack: if self.racks { "rack-2".into() } else { "".into() },
             backoff: BACKOFF,
-            replica_age: millis(random, 500..20_000),
+            // In practice minutes; it must not be shorter than the backoff of a replica that hangs.
+            replica_age: millis(random, 6000..20_000),
             ..consumer::Settings::default()
         }
     }

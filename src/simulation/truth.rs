@@ -2,6 +2,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::broker::cluster::{Cluster, Partition};
 use crate::record::batch::{BatchHeader, RawBatch};
 use crate::record::reader::{ControlRecord, DecodedBatch};
@@ -136,37 +138,42 @@ impl Log {
         let lost = self.entries.split_off(&kept);
         self.gone.extend(lost.into_iter().filter(|(_, entry)| entry.readable_since.is_some()));
         self.end = kept;
-        self.open.retain(|_, first| *first < kept);
+        // Markers may be among what was lost: whose transactions are open or aborted is found out anew.
+        self.open.clear();
+        self.entries.values_mut().for_each(|entry| entry.aborted = false);
+        for stored in partition.log.batches().filter(|stored| stored.next <= kept) {
+            self.note(&decode(&stored.bytes));
+        }
     }
 
-    fn take_in(&mut self, bytes: &bytes::Bytes) {
-        let header = BatchHeader::parse(bytes).unwrap();
-        let raw = RawBatch { header, bytes: bytes.clone() };
-        raw.verify_crc().unwrap();
-        let batch = DecodedBatch::decode(&raw, 1 << 20).unwrap();
-        let producer = header.producer_id;
-        if header.is_control() {
-            let first = self.open.remove(&producer);
-            if let (Some(first), Some(ControlRecord::Abort)) = (first, batch.control().unwrap()) {
-                for (_, entry) in self.entries.range_mut(first..) {
-                    entry.aborted |= entry.value.starts_with(&format!("txn{producer}-"));
-                }
-            }
-        } else if header.is_transactional() {
-            self.open.entry(producer).or_insert(header.base_offset);
-        }
+    fn take_in(&mut self, bytes: &Bytes) {
+        let batch = decode(bytes);
         for record in batch.records() {
-            let value = String::from_utf8_lossy(record.value().unwrap_or_default()).into_owned();
-            let control = header.is_control();
             let entry = Entry {
-                value,
-                control,
+                value: String::from_utf8_lossy(record.value().unwrap_or_default()).into_owned(),
+                control: batch.header().is_control(),
                 aborted: false,
                 compacted: false,
                 readable_since: None,
                 stable_since: None,
             };
             self.entries.insert(record.offset(), entry);
+        }
+        self.note(&batch);
+    }
+
+    /// What a batch says of its producer's transaction.
+    fn note(&mut self, batch: &DecodedBatch) {
+        let (header, producer) = (batch.header(), batch.header().producer_id);
+        if header.is_control() {
+            let first = self.open.remove(&producer);
+            if let (Some(first), Some(ControlRecord::Abort)) = (first, batch.control().unwrap()) {
+                for (_, entry) in self.entries.range_mut(first..header.base_offset) {
+                    entry.aborted |= entry.value.starts_with(&format!("txn{producer}-"));
+                }
+            }
+        } else if header.is_transactional() {
+            self.open.entry(producer).or_insert(header.base_offset);
         }
     }
 
@@ -212,4 +219,10 @@ impl Log {
             None => Ok(()),
         }
     }
+}
+
+fn decode(bytes: &Bytes) -> DecodedBatch {
+    let raw = RawBatch { header: BatchHeader::parse(bytes).unwrap(), bytes: bytes.clone() };
+    raw.verify_crc().unwrap();
+    DecodedBatch::decode(&raw, 1 << 20).unwrap()
 }

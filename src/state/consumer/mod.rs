@@ -316,14 +316,15 @@ impl Consumer {
                 .on_partition(partition.name.shared_topic().clone(), partition.name.partition());
             return self.halt(slot, error);
         };
-        let again = partition.reset.is_some();
-        partition.reset.get_or_insert(PositionReset { expected: partition.position, reason });
+        // Told is what was expected before the first of several, and the reason of the last, which decides where it goes on.
+        let before = partition.reset.map(|reset| reset.expected);
+        partition.reset = Some(PositionReset { expected: before.unwrap_or(partition.position), reason });
         tracing::warn!(partition = %partition.name, position = partition.position, ?reason, "position reset: {what}");
         partition.restart(version);
         partition.state = State::Seek { to, end: None };
         self.counts.resets += 1;
         self.dirty = true;
-        if again {
+        if before.is_some() {
             // Nothing came of the last reset: no loop without a wait.
             self.back_off(now, slot);
         }
