@@ -168,7 +168,7 @@ impl Broker {
     /// goes on as their leader, in the old epoch: what it appends is copied by nobody, what it tells of the cluster is out of date.
     ///
     /// # Errors
-    /// If there is no such node, or it is stopped or cut off already.
+    /// If there is no such node, it is stopped or cut off already, or it is the last one in sync of a partition.
     pub fn isolate_node(&self, node: i32) -> Result<()> {
         match self.shell.with(|cluster, now| cluster.isolate_node(now, node)) {
             true => Ok(()),

@@ -1,5 +1,5 @@
 //! A client that produces numbered records, and what it is promised about them.
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -68,18 +68,20 @@ pub(super) struct Producing {
     partitions: i32,
     batches: u32,
     /// By batch and place in it: which record.
-    open: HashMap<(u32, u32), usize>,
+    open: BTreeMap<(u32, u32), usize>,
     records: Vec<Sent>,
     /// Records that were settled and not compared with the logs yet.
     unchecked: Vec<usize>,
     identified: bool,
+    /// When a record of the partition was last settled.
+    progress: Vec<Instant>,
     numbers: Vec<u32>,
     /// Bytes that may be reserved.
     memory: usize,
     reserved: usize,
     /// A record that waits for room, and since when.
     waiting: Option<(i32, String)>,
-    numbered: HashMap<(i32, i64, i16, i32), Numbered>,
+    numbered: BTreeMap<(i32, i64, i16, i32), Numbered>,
     pub(super) abandoned: bool,
     /// A violation found where none can be returned.
     broken: Option<String>,
@@ -108,15 +110,16 @@ impl Producing {
             name,
             partitions,
             batches: 0,
-            open: HashMap::new(),
+            open: BTreeMap::new(),
             records: Vec::new(),
             unchecked: Vec::new(),
             identified: false,
+            progress: vec![now; partitions as usize],
             numbers: vec![0; partitions as usize],
             memory,
             reserved: 0,
             waiting: None,
-            numbered: HashMap::new(),
+            numbered: BTreeMap::new(),
             abandoned: false,
             broken: None,
         };
@@ -244,7 +247,9 @@ impl Producing {
                 let deadline = now + self.settings.request_timeout;
                 let ticket = Ticket::Identity(ticket);
                 self.client.submit(node, Purpose::Rest, deadline, ticket, |versions| {
-                    let request = InitProducerIdRequest::default().with_transaction_timeout_ms(i32::MAX);
+                    let request = InitProducerIdRequest::default()
+                        .with_transactional_id(None)
+                        .with_transaction_timeout_ms(i32::MAX);
                     header::encode(&request, versions.choose::<InitProducerIdRequest>()?, "simulated")
                 });
             }
@@ -334,6 +339,7 @@ impl Producing {
                             return Err(format!("P4: settled after {took:?}, and {timeout:?} are allowed"));
                         }
                         self.records[record].end = Some(end);
+                        self.progress[self.records[record].partition as usize] = now;
                         self.unchecked.push(record);
                     }
                 }
@@ -379,9 +385,10 @@ impl Producing {
         }
         let content = hash(bytes.get(61..).unwrap_or_default());
         let of_epoch = (partition, header.producer_id, header.producer_epoch);
-        for (key, known) in &self.numbered {
-            let overlap = (key.0, key.1, key.2) == of_epoch
-                && key.3 < sequence_after(header.base_sequence, header.count)
+        let (first, last) =
+            ((of_epoch.0, of_epoch.1, of_epoch.2, 0), (of_epoch.0, of_epoch.1, of_epoch.2, i32::MAX));
+        for (key, known) in self.numbered.range(first..=last) {
+            let overlap = key.3 < sequence_after(header.base_sequence, header.count)
                 && header.base_sequence < sequence_after(key.3, known.count);
             let same =
                 key.3 == header.base_sequence && known.count == header.count && known.content == content;
@@ -468,13 +475,14 @@ impl Producing {
         well: impl Fn(i32) -> Option<Instant>,
     ) -> Result<(), String> {
         let timeout = self.settings.delivery_timeout;
-        for record in self.records.iter().filter(|record| record.end.is_none()) {
+        for record in self.open.values().map(|at| &self.records[*at]) {
             if now > record.at + timeout {
                 return Err(format!("P4: {} is not settled within {timeout:?}", record.value));
             }
             if let Some(since) = well(record.partition)
                 && self.identified
-                && now > record.at.max(since) + promptly
+                // A node answers one request after the other, so there may be a queue; it has to move.
+                && now > record.at.max(since).max(self.progress[record.partition as usize]) + promptly
             {
                 return Err(format!("C2: {} waits, and nothing is wrong at its leader", record.value));
             }

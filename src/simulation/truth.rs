@@ -19,8 +19,8 @@ pub(super) struct Truth(BTreeMap<i32, Log>);
 pub(super) struct Log {
     /// By offset.
     pub(super) entries: BTreeMap<i64, Entry>,
-    /// Readable once, and gone: by offset, what last stood there.
-    pub(super) gone: BTreeMap<i64, Entry>,
+    /// Readable once, and gone: with the offset it had.
+    gone: Vec<(i64, Entry)>,
     pub(super) start: i64,
     pub(super) end: i64,
     /// Up to where everybody may read, and up to where `read_committed` may.
@@ -111,7 +111,7 @@ impl Log {
         if log.start() > self.start {
             self.start = log.start();
             let kept = self.entries.split_off(&self.start);
-            self.gone.append(&mut std::mem::replace(&mut self.entries, kept));
+            self.gone.extend(std::mem::replace(&mut self.entries, kept));
         }
         let readable = partition.high_watermark();
         if readable > self.readable {
@@ -202,10 +202,10 @@ impl Log {
             Some(_) => return Ok(false),
             None => "nothing is there".into(),
         };
-        match self.gone.get(&offset) {
+        match self.gone.iter().find(|(at, gone)| *at == offset && gone.value == value) {
             // Readers may have fetched it before.
-            Some(gone) if gone.value == value => Ok(offset >= self.start && !gone.compacted),
-            _ => Err(format!("C1: {value} is handed out at offset {offset}, but {error}")),
+            Some((_, gone)) => Ok(offset >= self.start && !gone.compacted),
+            None => Err(format!("C1: {value} is handed out at offset {offset}, but {error}")),
         }
     }
 

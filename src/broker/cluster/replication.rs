@@ -32,8 +32,16 @@ impl Cluster {
     }
 
     /// Cuts a node off from the others, but not from clients: other replicas take over, and it goes on in the belief that
-    /// nothing happened. What it appends from now on is copied by nobody.
+    /// nothing happened. What it appends from now on is copied by nobody. Not one without which a partition had no leader.
     pub(crate) fn isolate_node(&mut self, now: Instant, id: i32) -> bool {
+        let up = self.nodes_up();
+        let is_last = |in_sync: &[i32]| {
+            in_sync.contains(&id) && !in_sync.iter().any(|other| *other != id && up.contains(other))
+        };
+        if self.topics.iter().flat_map(|topic| &topic.partitions).any(|partition| is_last(&partition.in_sync))
+        {
+            return false;
+        }
         let view = self.topics.clone();
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.up && !node.isolated) else {
             return false;
