@@ -328,7 +328,8 @@ impl<T: Clone, B: Buffers<T>> Sender<T, B> {
         let (backoff, random) = (self.settings.backoff, &mut self.random);
         if let Some(queue) = self.queues.get_mut(key) {
             queue.last_error = Some(error);
-            if at == 0 {
+            let waits = queue.backoff_until.is_some_and(|until| until > now);
+            if at == 0 || !waits {
                 queue.back_off(|failures| now + backoff.after(failures, random));
             }
         }

@@ -290,3 +290,17 @@ fn compressed_batches_are_sealed_ahead_and_keep_their_order() {
     assert!(log.values.is_sorted());
     assert!(world.sender.is_idle());
 }
+
+#[test]
+fn a_batch_that_cannot_be_sent_behind_one_in_flight_is_not_tried_again_and_again_without_a_pause() {
+    let (mut world, _) = established();
+    world.append_alone(0, "in flight");
+    world.append_alone(0, "behind");
+    let sent = world.requests();
+    // Its node has left the cluster, which shows at once; the connection to it still stands.
+    world.disconnect(&sent[1], false);
+    assert!(world.requests().is_empty(), "it waits");
+    world.pass(Duration::from_millis(130));
+    assert_eq!(stamp(&world.request()), (0, 2));
+    world.answer(&sent[0], NONE, 1);
+}
