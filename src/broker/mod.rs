@@ -26,11 +26,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::error_code::ErrorCode;
 
 mod api;
-mod cluster;
-mod config;
+pub(crate) mod cluster;
+pub(crate) mod config;
 mod data;
 mod fault;
-mod listener;
+pub(crate) mod listener;
 mod log_view;
 
 pub use api::Api;

@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error", &["protocol"]),
     ("topic_partition", &[]),
     ("guide", &[]),
-    ("internals", &["record"]),
+    ("internals", &["protocol", "record", "state", "network", "broker"]),
 ];
 const ANYWHERE: &[&str] = &["error", "topic_partition"];
 
