@@ -333,10 +333,14 @@ impl Metadata {
 
     /// When something must be done of itself.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        match self.asked.iter().map(|asked| asked.at).max() {
-            Some(last) if self.candidates().iter().any(|node| self.untried(*node)) => Some(last + PATIENCE),
-            Some(_) => None,
-            None => self.due(),
+        let Some(last) = self.asked.iter().map(|asked| asked.at).max() else { return self.due() };
+        if !self.candidates().iter().any(|node| self.untried(*node)) {
+            return None;
+        }
+        // Whoever is silent still after another one has answered needs no more company.
+        match self.answered_at.is_none_or(|answered| answered <= last) {
+            true => Some(last + PATIENCE),
+            false => self.due(),
         }
     }
 

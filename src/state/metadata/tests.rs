@@ -291,6 +291,26 @@ fn a_silent_node_gets_company_and_the_first_answer_counts() {
 }
 
 #[test]
+fn a_silent_node_does_not_have_another_asked_without_a_pause() {
+    // Found by tests/fuzz: as long as the first was silent, every answer of the second led to the next query.
+    let (now, topics) = (Instant::now(), || vec![topic("t", 7, &[(1, 5)])]);
+    let mut metadata = settled(now);
+    metadata.refresh();
+    let silent = metadata.poll_request(now).unwrap();
+    let later = now + PATIENCE;
+    let quick = metadata.poll_request(later).unwrap();
+    assert_ne!(quick.node, silent.node);
+    let answered = later + Duration::from_millis(1);
+    metadata.handle_response(answered, quick.ticket, &response(&[1, 2, 3], topics()), NEWEST);
+    while metadata.poll_event().is_some() {}
+    assert_eq!(metadata.poll_request(answered + 2 * SECOND), None);
+    // What becomes stale from here on is asked for all the same, and the silent one does not delay it.
+    metadata.refresh();
+    let again = metadata.poll_request(answered + 2 * SECOND).unwrap();
+    assert_ne!(again.node, silent.node);
+}
+
+#[test]
 fn stale_found_while_an_answer_is_under_way_is_asked_again() {
     let now = Instant::now();
     let mut metadata = settled(now);
