@@ -12,9 +12,12 @@
 
 #[path = "../support/allocations.rs"]
 mod allocations;
+mod client;
 mod corpus;
 mod engine;
 mod mutate;
+#[path = "../support/proxy.rs"]
+mod proxy;
 #[path = "../../src/protocol"]
 mod protocol {
     pub(crate) mod primitives;

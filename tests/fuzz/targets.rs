@@ -1,6 +1,7 @@
 //! What is fuzzed: a decoder, good inputs for it, how bad ones are made of them, and what it may take.
 use milena::internals::decoders::{DECODERS, Decoder, LIMIT};
 
+use crate::client::{self, CLIENT};
 use crate::corpus::{batches, codecs, messages, replies, streams};
 use crate::mutate::mutate;
 use crate::protocol::shape::AMPLIFICATION;
@@ -28,7 +29,8 @@ const INFLATED: usize = 2 * LIMIT + CONTEXTS;
 /// All of them.
 pub fn targets() -> Vec<Target> {
     let target = |name, decoder, seeds, make, multiple, constant| {
-        let decoder = *DECODERS.iter().find(|known| known.name == decoder).expect(decoder);
+        let mut all = DECODERS.iter().chain([&CLIENT]);
+        let decoder = *all.find(|known| known.name == decoder).expect(decoder);
         Target { name, decoder, seeds, make, multiple, constant }
     };
     let all = vec![
@@ -52,6 +54,7 @@ pub fn targets() -> Vec<Target> {
         target("reply_ids", "reply_ids", replies::ids(), changed, 0, SMALL),
         // Topics and partitions that are created are part of it.
         target("broker", "broker", streams::requests(), streams::reframed, AMPLIFICATION, 64 << 20),
+        target("client", "client", client::seeds(), client::seed, 0, 16 << 20),
     ];
     for decoder in DECODERS {
         assert!(
