@@ -54,6 +54,30 @@ fn what_a_small_batch_claims_is_not_allocated() {
 }
 
 #[test]
+fn small_frames_do_not_each_move_what_was_inflated_before() {
+    // 200 bytes as one that repeats; in lz4 a literal, a match of it, and five more literals.
+    let zstd = b"\x28\xb5\x2f\xfd\x20\xc8\x43\x06\0x".repeat(2_000);
+    let block = b"\x1fx\x01\0\xac\x50xxxxx";
+    let frame =
+        [&b"\x04\x22\x4d\x18\x60\x40\x82"[..], &(block.len() as u32).to_le_bytes(), block, &[0; 4]].concat();
+    for (codec, id, body) in [("zstd", 4, zstd), ("lz4", 3, frame.repeat(2_000))] {
+        let mut bytes = vec![0; 61];
+        bytes[8..12].copy_from_slice(&(49 + body.len() as i32).to_be_bytes());
+        bytes[16] = 2;
+        bytes[22] = id;
+        bytes.extend(body);
+        let crc = crc32c::crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        let (bytes, before) = (Bytes::from(bytes), allocations::count());
+        let error = Decoded::decode(&bytes, 1 << 30).unwrap_err().to_string();
+        let made = allocations::count() - before;
+        // It inflates; it only holds no records.
+        assert!(error.contains("behind the last record"), "{codec}: {error}");
+        assert!(made < 100, "{codec}: {made} allocations");
+    }
+}
+
+#[test]
 fn no_allocation_by_the_record() {
     let value = [b'x'; 100];
     let record = Record::value(&value).key("key");

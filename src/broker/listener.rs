@@ -282,7 +282,7 @@ async fn converse(
 }
 
 /// The next complete frame, without its length prefix.
-fn next_frame(buffer: &mut BytesMut, limit: usize) -> io::Result<Option<Bytes>> {
+pub(crate) fn next_frame(buffer: &mut BytesMut, limit: usize) -> io::Result<Option<Bytes>> {
     let Some(prefix) = buffer.first_chunk::<4>() else {
         buffer.reserve(READ_AHEAD);
         return Ok(None);

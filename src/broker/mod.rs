@@ -31,7 +31,7 @@ pub(crate) mod cluster;
 pub(crate) mod config;
 mod data;
 mod fault;
-mod listener;
+pub(crate) mod listener;
 mod log_view;
 
 pub use api::Api;

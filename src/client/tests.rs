@@ -371,6 +371,22 @@ async fn a_muted_connection_waits_and_then_sends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_muted_connection_to_a_node_that_is_gone_waits_without_spinning() {
+    // Found by tests/fuzz: with something in its queue it was neither done nor allowed to send, and looked without end.
+    let client = client(falls_silent(100)).await.unwrap();
+    assert!(ask(&client, 1, SECOND).await.is_ok());
+    let start = tokio::time::Instant::now();
+    client.core().throttle(1, Purpose::Fetch(7), (start + 3 * SECOND).into_std());
+    let gone = async {
+        tokio::task::yield_now().await;
+        client.core().pool.update(Default::default());
+    };
+    let (outcome, ()) = tokio::join!(ask(&client, 1, SECOND), gone);
+    assert!(outcome.unwrap_err().error.is_timeout());
+    assert_eq!(start.elapsed().as_secs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_cannot_be_reached_fails_all_that_wait_and_is_tried_again_after_a_backoff() {
     let up = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let (is_up, tasks) = (up.clone(), crate::network::task::TaskSet::current());

@@ -82,7 +82,8 @@ async fn negotiate(shared: &Shared, address: &Arc<str>, mut stream: Box<dyn Stre
     Err(Error::new(ErrorKind::Protocol, "no version was agreed on"))
 }
 
-fn answer(asked: i16, correlation: i32, frame: &Bytes, address: &Arc<str>) -> Result<Negotiation> {
+/// What a peer that has proved nothing yet answered, in a whole frame.
+pub(crate) fn answer(asked: i16, correlation: i32, frame: &Bytes, address: &Arc<str>) -> Result<Negotiation> {
     match header::correlation(frame) {
         Some(found) if found == correlation => {}
         found => {

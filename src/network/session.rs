@@ -97,7 +97,6 @@ impl<'a> Session<'a> {
         if std::mem::take(&mut self.active) {
             inner.state.touch(now);
         }
-        self.leaving = inner.leave == Leave::WhenDone;
         match inner.leave {
             Leave::Now => return Err(Ended::Lost(Error::closed("the client"))),
             Leave::WhenDone if inner.queue.is_empty() && self.is_idle() => {
@@ -106,6 +105,8 @@ impl<'a> Session<'a> {
             _ => {}
         }
         let muted = inner.state.muted(now);
+        // What a mute keeps back is to be sent yet.
+        self.leaving = inner.leave == Leave::WhenDone && (muted.is_none() || inner.queue.is_empty());
         self.held_back = self.writer.backlog() >= BACKLOG;
         if muted.is_some() || self.held_back {
             let next = inner.queue.iter().map(|waiting| waiting.deadline).min();

@@ -20,6 +20,14 @@ pub trait Request: Message + Encodable + HeaderVersion {
     type Response: Message + Decodable + HeaderVersion;
 }
 
+/// Does the same with whichever message it is given.
+#[cfg(feature = "__internals")]
+#[allow(dead_code, reason = "tests that compile this module have no visitor")]
+pub(crate) trait Visitor {
+    type Output;
+    fn visit<R: Request<Response: Encodable> + Decodable>(self) -> Self::Output;
+}
+
 const fn max(a: i16, b: i16) -> i16 {
     if a > b { a } else { b }
 }
@@ -48,6 +56,16 @@ macro_rules! requests {
         pub(crate) fn api_name(key: i16) -> Option<&'static str> {
             match key {
                 $($key => Some($name),)*
+                _ => None,
+            }
+        }
+
+        /// Lets a visitor see the request type of an API key.
+        #[cfg(feature = "__internals")]
+        #[allow(dead_code, reason = "tests that compile this module have no visitor")]
+        pub(crate) fn visit<V: Visitor>(key: i16, visitor: V) -> Option<V::Output> {
+            match key {
+                $($key => Some(visitor.visit::<$request>()),)*
                 _ => None,
             }
         }

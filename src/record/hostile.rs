@@ -148,6 +148,19 @@ fn a_count_above_the_bytes_is_refused_and_allocates_nothing() {
 }
 
 #[test]
+fn the_last_possible_offset_is_given_to_one_record_only() {
+    let record = [0x16, 0, 0, 0xfe, 0xff, 0xff, 0xff, 0x0f, 1, 0x02, b'v', 0];
+    let decode = |count, body: &[u8]| {
+        let mut bytes = batch(count, 0, body).to_vec();
+        let header = BatchHeader::parse(&bytes).unwrap();
+        finish(&mut bytes, BatchHeader { last_offset_delta: i32::MAX, ..header });
+        DecodedBatch::decode(&RawBatch::single(&bytes.into()).unwrap(), LIMIT).map(|batch| batch.count())
+    };
+    assert_eq!(decode(1, &record).unwrap(), 1);
+    assert!(decode(2, &[record, record].concat()).is_err());
+}
+
+#[test]
 fn impossible_lengths_end_a_record_set_with_an_error() {
     for length in [i32::MIN, -1, 0, 48] {
         let mut bytes = vector("batches", "batch.single").to_vec();

@@ -132,10 +132,12 @@ fn decode_set(outer: &Message<'_>, set: &Bytes) -> Result<DecodedBatch, BatchErr
         i32::try_from(offset.wrapping_sub(first))
             .map_err(|_| cursor.malformed("impossible offsets inside a message"))
     };
-    let base_offset = if outer.magic == 0 { first } else { outer.offset - last + first };
+    // Only of such a delta is it known that no sum overflows.
+    let last_offset_delta = delta(last)?;
+    let base_offset = if outer.magic == 0 { first } else { outer.offset - i64::from(last_offset_delta) };
     let mut header = BatchHeader {
         base_offset,
-        last_offset_delta: delta(last)?,
+        last_offset_delta,
         base_timestamp: first_timestamp,
         count,
         ..outer.header()
@@ -276,5 +278,15 @@ mod tests {
         assert!(read(wrap(1, 9, 1, &[plain(1, 5), plain(1, 4)])).is_err(), "falling offsets");
         assert!(read(message(1, 9, 7, T0, None, Some(b"a"))).is_err(), "unknown codec");
         assert!(read(message(1, 9, 1, T0, None, None)).is_err(), "nothing to inflate");
+    }
+
+    #[test]
+    fn offsets_at_both_ends_of_the_range_do_not_overflow() {
+        // Found by tests/fuzz: the first offset was added before it was looked at.
+        let most = i64::MAX - (1 << 32);
+        let inner = [message(1, most, 0, T0, None, None), message(1, 0, 0, T0, None, None)];
+        assert!(read(wrap(1, most, 1, &inner)).is_err());
+        let inner = [message(1, 0, 0, T0, None, None), message(1, most, 0, T0, None, None)];
+        assert!(read(wrap(1, most, 1, &inner)).is_err());
     }
 }

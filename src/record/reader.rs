@@ -60,17 +60,17 @@ impl DecodedBatch {
     /// Walks all records once. What it accepts, [`Records`] can read.
     fn validate(&self) -> Result<(), BatchError> {
         let mut rest = &self.body[..];
-        let mut next = 0;
+        let mut next = 0i64;
         for at in 0..self.count() {
             let offset_delta = match skip(&mut rest) {
                 Some(delta) => delta,
                 None => Raw::parse(&mut rest).map_err(|cause| BatchError::Record { at, cause })?.offset_delta,
             };
-            if offset_delta < next || offset_delta > self.header.last_offset_delta {
+            if i64::from(offset_delta) < next || offset_delta > self.header.last_offset_delta {
                 let cause = Malformed { what: "offsets not rising within the batch", left: rest.len() };
                 return Err(BatchError::Record { at, cause });
             }
-            next = offset_delta.saturating_add(1);
+            next = i64::from(offset_delta) + 1;
         }
         if rest.is_empty() {
             Ok(())

@@ -8,6 +8,7 @@ use tokio::time::sleep_until;
 use super::reply::{Reply, refused};
 use crate::consumer::{Batch, Consumer};
 use crate::error::{Error, ErrorKind, Result};
+use crate::state::backoff::Backoff;
 use crate::state::consumer::Offset;
 use crate::state::reply::correlation::{ReplyCorrelation, ReplyId};
 use crate::state::reply::dialect::read_reply;
@@ -146,15 +147,18 @@ pub(super) async fn clock(guard: EndAll) {
 }
 
 /// Reads the reply partitions and completes the calls that their records answer.
-pub(super) async fn read(guard: EndAll, mut consumer: Consumer) {
+pub(super) async fn read(guard: EndAll, mut consumer: Consumer, backoff: Backoff) {
     let shared = &guard.0;
     let mut stopped = std::pin::pin!(shared.stopped());
+    // Errors since something was read: a node at which no position holds must not be sought without a pause.
+    let mut failures = 0u32;
     loop {
         let error = tokio::select! {
             biased;
             () = &mut stopped => break,
             next = consumer.next() => match next {
                 Ok(Some(batch)) => {
+                    failures = 0;
                     complete(shared, &batch);
                     continue;
                 }
@@ -163,21 +167,27 @@ pub(super) async fn read(guard: EndAll, mut consumer: Consumer) {
             },
         };
         tracing::warn!(%error, "reading replies");
-        if let (Some(topic), Some(partition)) = (error.topic(), error.partition()) {
-            let to = match error.kind() {
-                // Never to the end while calls wait: their replies may lie before it. To read twice hurts nobody.
-                ErrorKind::Position => {
-                    let oldest = shared.state().router.oldest().unwrap_or_else(super::wall_clock);
-                    Some(Offset::Timestamp(oldest.saturating_sub(CLOCK_SKEW)))
-                }
-                // What cannot be read cannot answer a call. Later replies can.
-                ErrorKind::Corrupt | ErrorKind::Unsupported => Some(Offset::End),
-                // It goes on by itself.
-                _ => None,
-            };
-            // Only a partition that is not read cannot be sought.
-            let _ = to.map(|to| consumer.seek((topic, partition), to));
+        let (Some(topic), Some(partition)) = (error.topic(), error.partition()) else { continue };
+        let to = match error.kind() {
+            // Never to the end while calls wait: their replies may lie before it. To read twice hurts nobody.
+            ErrorKind::Position => {
+                let oldest = shared.state().router.oldest().unwrap_or_else(super::wall_clock);
+                Offset::Timestamp(oldest.saturating_sub(CLOCK_SKEW))
+            }
+            // What cannot be read cannot answer a call. Later replies can.
+            ErrorKind::Corrupt | ErrorKind::Unsupported => Offset::End,
+            // It goes on by itself.
+            _ => continue,
+        };
+        let wait = backoff.after(failures, &mut rand::rng());
+        failures = failures.saturating_add(1);
+        tokio::select! {
+            biased;
+            () = &mut stopped => break,
+            () = tokio::time::sleep(wait) => {}
         }
+        // Only a partition that is not read cannot be sought.
+        let _ = consumer.seek((topic, partition), to);
     }
     consumer.close().await;
 }

@@ -73,7 +73,8 @@ impl Requester {
         let consumer = config.client.consumer().auto_offset_reset(OffsetReset::None).build().await?;
         let handle = consumer.handle();
         tasks.spawn(reader::clock(EndAll(shared.clone())));
-        tasks.spawn(reader::read(EndAll(shared.clone()), consumer));
+        let backoff = config.client.core().config().retry_backoff;
+        tasks.spawn(reader::read(EndAll(shared.clone()), consumer, backoff));
         let routes = match config.single_reply_topic() {
             Some(topic) => Routes::One(config.position(&handle, &topic).await?),
             None => Routes::PerTopic { open: Mutex::default(), opening: Semaphore::new(1) },

@@ -81,7 +81,7 @@ impl Plan {
             partitions: random.random_range(1..6),
             delay: Duration::from_micros(random.random_range(50..8000)),
             window: random.random_range(500..60_000),
-            length: millis(random, 4000..20_000),
+            length: millis(random, 3000..10_000),
             request_timeout,
             metadata_max_age: millis(random, 2000..100_000),
             memory: (random.random_range(100..3000), random.random_range(4000..60_000)),
@@ -98,9 +98,9 @@ impl Plan {
             sessions: if random.random_bool(0.8) { 1000 } else { random.random_range(0..3) },
             racks: random.random_bool(0.15),
             between_faults: millis(random, 60..2500),
-            between_sends: millis(random, 5..120),
+            between_sends: millis(random, 20..200),
             between_commands: random.random_bool(0.5).then(|| millis(random, 200..3000)),
-            between_writes: millis(random, 30..1500),
+            between_writes: millis(random, 60..1500),
         };
         plan.min_in_sync = plan.min_in_sync.min(plan.nodes as usize);
         if weather == Weather::Calm {
@@ -300,7 +300,7 @@ pub(super) fn advance(world: &mut World) -> Result<(), String> {
 /// One node hangs; which one and how, for good.
 fn sicken(world: &mut World) {
     let node = world.script.random.random_range(1..=world.plan.nodes);
-    let until = world.now + millis(&mut world.script.random, 8000..20_000);
+    let until = world.now + millis(&mut world.script.random, 8000..14_000);
     world.note(format_args!("node {node} hangs until {:?}", until - world.start));
     world.network.pause(node, until);
     let well = until + world.plan.request_timeout + Duration::from_secs(4);

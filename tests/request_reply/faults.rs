@@ -57,3 +57,15 @@ async fn a_lost_position_is_found_again_before_the_oldest_call() {
         reply.unwrap();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_tells_no_offsets_does_not_make_a_requester_look_without_a_pause() {
+    // Found by tests/fuzz: each failure led to the next attempt at once, while no time passed.
+    let builder = Broker::builder().in_memory().max_version(Api::LIST_OFFSETS, -1);
+    let stage = Stage::of(builder.start().await.unwrap()).await;
+    let requester = stage.client.requester().reply_topic(REPLIES).reply_partition(0);
+    let start = tokio::time::Instant::now();
+    let outcome = tokio::time::timeout(LONG, requester.build()).await;
+    assert!(outcome.is_err() || outcome.unwrap().is_err());
+    assert!(start.elapsed() <= LONG);
+}

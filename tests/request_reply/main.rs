@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use milena::broker::Broker;
+use milena::broker::{Api, Broker};
 use milena::{
     Client, Connector, Dialect, ErrorKind, ErrorReply, Offset, Record, Refusal, Reply, Request, Requester,
     Responder, Status, TopicPartition,
@@ -36,7 +36,10 @@ impl Stage {
 
     /// Without sockets.
     async fn in_memory(nodes: i32) -> Self {
-        let broker = Broker::builder().nodes(nodes).in_memory().start().await.unwrap();
+        Self::of(Broker::builder().nodes(nodes).in_memory().start().await.unwrap()).await
+    }
+
+    async fn of(broker: Broker) -> Self {
         broker.create_topic("sum", 4).unwrap();
         broker.create_topic(REPLIES, 3).unwrap();
         let network = broker.network();

@@ -28,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error", &["protocol"]),
     ("topic_partition", &[]),
     ("guide", &[]),
-    ("internals", &["record"]),
+    ("internals", &["protocol", "record", "state", "network", "broker"]),
 ];
 const ANYWHERE: &[&str] = &["error", "topic_partition"];
 
@@ -105,7 +105,11 @@ fn the_sources_are_tidy() {
 fn the_library_is_small() {
     let sources = sources();
     let count = |part: &dyn Fn(&Source) -> bool| -> usize {
-        let sources = sources.iter().filter(|source| source.path.starts_with("src/") && part(source));
+        // The back door is in no build but that of our own tests.
+        let counted = |source: &&Source| {
+            source.path.starts_with("src/") && !source.path.starts_with("src/internals/") && part(source)
+        };
+        let sources = sources.iter().filter(counted);
         let lines = sources.flat_map(|source| &source.lines);
         lines.filter(|line| !line.test && !line.code.trim().is_empty()).count()
     };

@@ -4,6 +4,7 @@
 //! none reserves more than the bytes that are there, and record sets are slices of the response.
 pub(crate) mod response;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,7 +97,14 @@ impl FetchPlan {
 
     fn forgotten_topics(&self, version: i16) -> Vec<ForgottenTopic> {
         let mut topics: Vec<ForgottenTopic> = Vec::new();
-        for name in &self.forgotten {
+        if self.forgotten.is_empty() {
+            return topics;
+        }
+        // A node first adds and then forgets. A topic that was made again has another id, but to a version that speaks of names
+        // it is the same: forgotten, it would be in no session and never be read.
+        let asked: HashSet<_> =
+            self.partitions.iter().map(|planned| identity(&planned.name, version)).collect();
+        for name in self.forgotten.iter().filter(|name| !asked.contains(&identity(name, version))) {
             let (topic, topic_id) = topic(name, version);
             match topics.last_mut() {
                 Some(last) if last.topic == topic && last.topic_id == topic_id => {
@@ -119,6 +127,14 @@ fn topic(name: &PartitionName, version: i16) -> (TopicName, Uuid) {
         (TopicName::default(), name.topic_id)
     } else {
         (TopicName::from(text(&name.topic)), Uuid::nil())
+    }
+}
+
+/// What a version tells partitions apart by.
+fn identity(name: &PartitionName, version: i16) -> (Option<&str>, Uuid, i32) {
+    match version > LAST_VERSION_BY_NAME {
+        true => (None, name.topic_id, name.partition),
+        false => (Some(&name.topic), Uuid::nil(), name.partition),
     }
 }
 

@@ -48,6 +48,21 @@ fn a_plan_can_be_encoded_in_every_version() {
     }
 }
 
+#[test]
+fn a_partition_under_a_new_id_is_not_forgotten_under_its_name() {
+    // Found by tests/fuzz: the node added it and forgot it again, and answered every fetch at once with nothing.
+    let mut plan = plan();
+    let old = PartitionName { topic_id: Uuid::from_u128(99), ..plan.partitions[0].name.clone() };
+    plan.forgotten = vec![old, plan.forgotten[0].clone(), plan.partitions[1].name.clone()];
+    let told = |version: i16| -> Vec<(u128, Vec<i32>)> {
+        let topics = plan.request(version).forgotten_topics_data.into_iter();
+        topics.map(|topic| (topic.topic_id.as_u128(), topic.partitions)).collect()
+    };
+    assert_eq!(told(LAST_VERSION_BY_NAME), [(0, vec![1])]);
+    // By id both are told apart; what is asked for in the same request is not forgotten either way.
+    assert_eq!(told(LAST_VERSION_BY_NAME + 1), [(99, vec![0]), (6, vec![1])]);
+}
+
 prop_compose! {
     fn partition()(
         partition in any::<i32>(), error in -1i16..130, offsets in any::<(i64, i64, i64)>(),

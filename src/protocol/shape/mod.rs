@@ -191,6 +191,10 @@ impl Shape {
             if u64::from(tag) < lowest {
                 return Err(cursor.malformed("tags not in ascending order"));
             }
+            // Kafka's are of 31 bits; `kafka-protocol` reads others as negative and then loses them.
+            if tag > i32::MAX as u32 {
+                return Err(cursor.malformed("tag above 31 bits"));
+            }
             lowest = u64::from(tag) + 1;
             let size = cursor.uvarint()?;
             let mut value = Cursor::new(cursor.bytes(size as usize)?);

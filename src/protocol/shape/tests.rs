@@ -182,6 +182,15 @@ fn tags_are_in_order_and_as_long_as_they_say() {
     assert!(check(&[200, 1, 7, 0]).is_err(), "count");
 }
 
+#[test]
+fn a_tag_above_31_bits_is_refused() {
+    // Found by tests/fuzz: written again, the message had another size than computed.
+    let check = |tag: &[u8]| check_response(0, 10, &[&[1, 0, 0, 0, 0, 1], tag, &[1, 7]].concat());
+    assert_eq!(check(b"\xff\xff\xff\xff\x07"), Ok(()));
+    assert!(check(b"\x80\x80\x80\x80\x08").is_err());
+    assert!(check(b"\xff\xff\xff\xff\x0f").is_err());
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(key in 0i16..93, version in 0i16..19, body in proptest::collection::vec(any::<u8>(), 0..200)) {

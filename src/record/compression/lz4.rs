@@ -99,7 +99,7 @@ fn frame(cursor: &mut Cursor<'_>, out: &mut Vec<u8>, limit: usize) -> Result<(),
     let expected = frame.content.and_then(|size| usize::try_from(size).ok());
     // Without a size, three times is what text gives; either way no more than the bytes that are there can make.
     let expected = expected.unwrap_or(cursor.remaining().saturating_mul(3));
-    out.reserve_exact(expected.min(cursor.remaining().saturating_mul(BEST_RATIO)).min(limit - begin));
+    make_room(out, expected.min(cursor.remaining().saturating_mul(BEST_RATIO)).min(limit - begin), limit);
     loop {
         let length = le32(cursor)?;
         if length == 0 {

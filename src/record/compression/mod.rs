@@ -143,7 +143,7 @@ pub(crate) fn decompress(codec: Compression, input: &Bytes, limit: usize) -> Res
 }
 
 /// Room for `more` bytes behind those there: twice as much as before, but nothing that the limit forbids to use.
-#[cfg(any(feature = "snappy", feature = "lz4"))]
+#[cfg(any(feature = "snappy", feature = "lz4", feature = "zstd"))]
 fn make_room(out: &mut Vec<u8>, more: usize, limit: usize) {
     let need = out.len() + more;
     if need > out.capacity() {

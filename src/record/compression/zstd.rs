@@ -2,13 +2,16 @@
 use zstd_rs::{CompressionConfig, Compressor, Decompressor, Error, FrameHeader, MAX_LEVEL, MIN_LEVEL};
 
 use super::super::BatchError;
-use super::Pool;
+use super::{Pool, make_room};
 
 const NAME: &str = "zstd";
 /// Kafka's default for `compression.zstd.level`.
 const DEFAULT_LEVEL: i32 = 3;
 /// The most that one block of a frame can inflate to.
 const BLOCK: u64 = 128 << 10;
+
+/// What the decoder may write behind the end of what it inflates.
+const SLACK: usize = 64;
 
 static COMPRESSORS: Pool<Compressor> = Pool::new();
 static DECOMPRESSORS: Pool<Box<Decompressor>> = Pool::new();
@@ -68,6 +71,6 @@ fn reserve(frame: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), BatchErr
     }
     // Without a size, as Java writes it: four times is what text gives.
     let expected = header.content_size.unwrap_or(possible.min(frame.len() as u64 * 4));
-    out.reserve_exact(expected.min((limit - out.len()) as u64) as usize + 64);
+    make_room(out, expected.min((limit - out.len()) as u64) as usize + SLACK, limit.saturating_add(SLACK));
     Ok(())
 }

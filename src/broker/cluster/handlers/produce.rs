@@ -289,7 +289,8 @@ fn checked(records: Bytes, version: i16, limit: usize, in_transaction: bool) -> 
         return Err(ErrorCode::INVALID_RECORD);
     }
     let sequenced = header.producer_id < 0 || header.base_sequence >= 0;
-    if header.count == 0 || header.count != header.last_offset_delta + 1 || !sequenced {
+    let gaps = i64::from(header.count) != i64::from(header.last_offset_delta) + 1;
+    if header.count == 0 || gaps || !sequenced {
         return Err(ErrorCode::INVALID_RECORD);
     }
     match DecodedBatch::decode(&batch, MAX_INFLATED) {

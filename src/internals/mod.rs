@@ -1,4 +1,7 @@
-//! The one back door: hot paths for this crate's own benches and tests of memory. No part of the public interface.
+//! The one back door: hot paths for this crate's own benches and tests of memory, decoders for its fuzz targets. No part
+//! of the public interface.
+pub mod decoders;
+
 use bytes::Bytes;
 
 use crate::record::batch::{RawBatch, Stamp};

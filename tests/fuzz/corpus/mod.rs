@@ -1,0 +1,6 @@
+//! Good inputs, from which bad ones are made.
+pub mod batches;
+pub mod codecs;
+pub mod messages;
+pub mod replies;
+pub mod streams;
