@@ -8,12 +8,13 @@
 //!        +------------------------ checked against ------------------------------- truth.rs: the logs
 //! ```
 //!
-//! All chance comes from the seed, so that a seed that fails does so again. `script.rs` says what goes wrong, `runner.rs` runs many
+//! All chance comes from the seed, so that a seed that fails does so again. `plan.rs` and `script.rs` say what goes wrong, `runner.rs` runs many
 //! seeds and says how to repeat one.
 mod client;
 mod consuming;
 mod link;
 mod network;
+mod plan;
 mod producing;
 mod runner;
 mod script;
@@ -29,8 +30,9 @@ use crate::broker::cluster::{Cluster, Output};
 use client::Client;
 use consuming::Consuming;
 use network::{Event, Network};
+use plan::Plan;
 use producing::Producing;
-use script::{Plan, Script};
+use script::Script;
 use truth::{TOPIC, Truth};
 
 /// Steps after which a run is taken for one that never ends.
@@ -167,7 +169,7 @@ impl World {
             self.consumers[at].advance(self.now, &mut self.network, &self.truth)?;
             self.consumers[at].check_memory()?;
         }
-        if self.steps % 16 == 0 {
+        if self.steps.is_multiple_of(16) {
             self.check_pending()?;
         }
         Ok(())

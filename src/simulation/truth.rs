@@ -52,7 +52,7 @@ pub(super) struct Entry {
 impl Entry {
     /// Whether a reader gets to see it.
     pub(super) fn is_for(&self, committed: bool) -> bool {
-        !self.control && !(committed && self.aborted)
+        !(self.control || committed && self.aborted)
     }
 }
 
