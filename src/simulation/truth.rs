@@ -44,6 +44,8 @@ pub(super) struct Entry {
     pub(super) control: bool,
     pub(super) aborted: bool,
     compacted: bool,
+    /// It was once; an unclean election may have taken the marker away again.
+    was_aborted: bool,
     /// Since when everybody may read it, and since when `read_committed` may.
     pub(super) readable_since: Option<Instant>,
     pub(super) stable_since: Option<Instant>,
@@ -154,6 +156,7 @@ impl Log {
                 control: batch.header().is_control(),
                 aborted: false,
                 compacted: false,
+                was_aborted: false,
                 readable_since: None,
                 stable_since: None,
             };
@@ -170,6 +173,7 @@ impl Log {
             if let (Some(first), Some(ControlRecord::Abort)) = (first, batch.control().unwrap()) {
                 for (_, entry) in self.entries.range_mut(first..header.base_offset) {
                     entry.aborted |= entry.value.starts_with(&format!("txn{producer}-"));
+                    entry.was_aborted |= entry.aborted;
                 }
             }
         } else if header.is_transactional() {
@@ -214,7 +218,9 @@ impl Log {
         if from >= to {
             return Ok(());
         }
-        match self.entries.range(from..to).find(|(_, entry)| entry.is_for(committed)) {
+        let is_due =
+            |entry: &Entry| entry.is_for(committed) && !(committed && self.cuts > 0 && entry.was_aborted);
+        match self.entries.range(from..to).find(|(_, entry)| is_due(entry)) {
             Some((offset, entry)) => Err(format!("C1: offset {offset} ({}) was skipped", entry.value)),
             None => Ok(()),
         }
