@@ -48,6 +48,7 @@ impl Consuming {
                 // follows from that is told with the next batch.
                 Some(expected)
                     if reader.cut.is_some()
+                        || (log.cuts > 0 && position < expected)
                         || reader.rootless
                         || expected < log.start
                         || expected > log.end => {}
@@ -167,7 +168,8 @@ impl Reader {
         let Some(expected) = self.expected else { return Ok(()) };
         let (cut, rootless) = (self.cut.take(), self.rootless);
         self.may_be_silent = false;
-        let is_there = expected >= log.start && expected <= log.end && cut.is_none() && !rootless;
+        let is_there =
+            expected >= log.start && expected <= log.end && cut.is_none() && !rootless && log.cuts == 0;
         if is_there && reset.expected >= expected {
             return Err(format!("C1: a reset ({reset:?}) without reason: {expected} is in the log"));
         }
