@@ -52,7 +52,7 @@ fn unknown_fate(version: &'static str) {
                 Err(error) => assert!(error.is_timeout(), "{error}"),
             }
         };
-        assert_eq!(producer.metrics().producer_epochs, 2);
+        assert!(producer.metrics().producer_epochs >= 2, "each batch that is given up ends an epoch");
         producer.close().await.unwrap();
         client.close().await;
 
