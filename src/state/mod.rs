@@ -17,6 +17,7 @@
 pub(crate) mod backoff;
 pub(crate) mod connection;
 pub(crate) mod consumer;
+pub(crate) mod group;
 pub(crate) mod in_flight;
 pub(crate) mod metadata;
 pub(crate) mod producer;
