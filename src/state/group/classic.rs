@@ -29,7 +29,7 @@ use super::reaction::{Api, Reaction};
 use super::requests::{JoinPlan, PROTOCOL_TYPE, Sender, SyncPlan};
 use super::{Event, Identity, Pattern, Settings, Ticket, What};
 use crate::assignor::RebalanceProtocol;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::protocol::error_code::ErrorCode;
 use crate::state::metadata::Cluster;
 use crate::topic_partition::TopicPartition;
@@ -48,7 +48,10 @@ enum State {
     Unjoined,
     Joining(Ticket),
     /// The leader knows the members, and waits until it knows their topics.
-    Leading { round: Round, until: Instant },
+    Leading {
+        round: Round,
+        until: Instant,
+    },
     Following,
     Syncing(Ticket),
     Stable,
@@ -268,8 +271,11 @@ impl Classic {
         match self.settings.assignors.iter().position(|assignor| assignor.name() == name) {
             Some(at) if kind == PROTOCOL_TYPE => self.protocol = at,
             _ => {
-                let message = format!("the group {} is of type {kind} and uses `{name}`", self.settings.group);
-                return Err(Error::broker(ErrorCode::INCONSISTENT_GROUP_PROTOCOL, message).in_api("JoinGroup"));
+                let message =
+                    format!("the group {} is of type {kind} and uses `{name}`", self.settings.group);
+                return Err(
+                    Error::broker(ErrorCode::INCONSISTENT_GROUP_PROTOCOL, message).in_api("JoinGroup")
+                );
             }
         }
         if answer.leader == answer.member_id {
@@ -491,7 +497,8 @@ impl Classic {
             }
             State::Following => {
                 if let Some(topics) = &self.expected {
-                    let count = |topic: &Arc<str>| (topic.clone(), leader::partitions(cluster, topic).unwrap_or(0));
+                    let count =
+                        |topic: &Arc<str>| (topic.clone(), leader::partitions(cluster, topic).unwrap_or(0));
                     self.watched = Some(topics.iter().map(count).collect());
                 }
                 self.state = State::Syncing(ticket);
@@ -512,13 +519,15 @@ impl Classic {
         if self.not_before.is_some_and(|at| at <= now) {
             self.not_before = None;
         }
-        if self.is_stable() && self.rejoin.is_some() && self.revoking.is_empty() && self.not_before.is_none() {
+        if self.is_stable() && self.rejoin.is_some() && self.revoking.is_empty() && self.not_before.is_none()
+        {
             self.state = State::Unjoined;
         }
         if !matches!(self.state, State::Unjoined) {
             return;
         }
-        let given = |partition: &&TopicPartition| !self.cooperative || !self.topics.contains(partition.topic());
+        let given =
+            |partition: &&TopicPartition| !self.cooperative || !self.topics.contains(partition.topic());
         let given: Vec<_> = self.owned.iter().filter(given).cloned().collect();
         self.revoke(given, events);
         if self.topics.is_empty() && self.revoking.is_empty() {

@@ -39,7 +39,8 @@ impl Coordinator {
 
     /// Whether to ask now; the answer is awaited from here on.
     pub(super) fn ask(&mut self, now: Instant) -> bool {
-        let due = matches!(self.state, State::Unknown { not_before } if not_before.is_none_or(|at| at <= now));
+        let due =
+            matches!(self.state, State::Unknown { not_before } if not_before.is_none_or(|at| at <= now));
         if due {
             self.state = State::Asking;
         }

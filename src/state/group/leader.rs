@@ -29,8 +29,10 @@ impl Round {
         for member in members {
             match Subscription::decode(&member.metadata) {
                 Ok(subscription) => topics.extend(subscription.topics.into_iter().map(Arc::from)),
-                Err(error) => tracing::warn!(target: "milena::group", group, member = &*member.member_id, %error,
-                    "a member's subscription cannot be read: it gets nothing"),
+                Err(error) => {
+                    tracing::warn!(target: "milena::group", group, member = &*member.member_id, %error,
+                    "a member's subscription cannot be read: it gets nothing")
+                }
             }
         }
         Self { members: members.to_vec(), topics, skip }
@@ -59,7 +61,9 @@ impl Round {
             let count = partitions(cluster, topic).unwrap_or(0);
             let mut entry = group.topic(topic, i32::try_from(count).unwrap_or(i32::MAX));
             if settings.rack.is_some() {
-                for (at, partition) in cluster.topic(topic).iter().flat_map(|topic| topic.partitions.iter().enumerate()) {
+                for (at, partition) in
+                    cluster.topic(topic).iter().flat_map(|topic| topic.partitions.iter().enumerate())
+                {
                     let nodes = partition.replicas.iter().filter_map(|node| cluster.nodes.get(node));
                     entry = entry.racks(at, nodes.filter_map(|node| node.rack.clone()));
                 }
@@ -91,7 +95,8 @@ impl Round {
         let members = group.members().iter().enumerate().map(|(at, member)| {
             let topics = group.topics();
             let partitions = assignment.partitions(at).iter();
-            let partitions = partitions.map(|(topic, numbers)| (&*topics[topic].name, Numbers::Plain(numbers)));
+            let partitions =
+                partitions.map(|(topic, numbers)| (&*topics[topic].name, Numbers::Plain(numbers)));
             let user_data = assignment.user_data(at).map(|data| &data[..]);
             let assignment = Assignment { partitions: partitions.collect(), user_data };
             (member.member_id.as_str().into(), assignment.encode(NEWEST))
@@ -102,9 +107,13 @@ impl Round {
 
 /// An assignor is anybody's code: what it hands out is looked at before it is believed.
 fn check(assignor: &dyn Assignor, group: &Group, assignment: &GroupAssignment) -> Result<()> {
-    let wrong = |what: String| Err(Error::new(ErrorKind::Config, format!("the assignor {} {what}", assignor.name())));
-    let mut taken: Vec<Vec<bool>> =
-        group.topics().iter().map(|topic| vec![false; usize::try_from(topic.partitions).unwrap_or(0)]).collect();
+    let wrong =
+        |what: String| Err(Error::new(ErrorKind::Config, format!("the assignor {} {what}", assignor.name())));
+    let mut taken: Vec<Vec<bool>> = group
+        .topics()
+        .iter()
+        .map(|topic| vec![false; usize::try_from(topic.partitions).unwrap_or(0)])
+        .collect();
     for (at, member) in group.members().iter().enumerate() {
         for (topic, numbers) in assignment.partitions(at).iter() {
             let Some(known) = group.topics().get(topic) else {
@@ -122,7 +131,9 @@ fn check(assignor: &dyn Assignor, group: &Group, assignment: &GroupAssignment) -
                             known.name, member.member_id
                         ));
                     }
-                    None => return wrong(format!("gives away {}-{number}, which does not exist", known.name)),
+                    None => {
+                        return wrong(format!("gives away {}-{number}, which does not exist", known.name));
+                    }
                 }
             }
         }

@@ -24,8 +24,6 @@ mod leader;
 mod offsets;
 mod reaction;
 mod requests;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -46,7 +44,8 @@ use crate::state::metadata::Cluster;
 use crate::topic_partition::TopicPartition;
 
 pub(crate) use requests::{
-    CommitPlan, Fetched, JoinPlan, OffsetFetchPlan, Sender, SyncPlan, coordinator_of, fetched, find_coordinator,
+    CommitPlan, Fetched, JoinPlan, OffsetFetchPlan, Sender, SyncPlan, coordinator_of, fetched,
+    find_coordinator,
 };
 
 use classic::Classic;
@@ -142,7 +141,11 @@ pub(crate) enum Event {
     /// What [`Group::topics`] says has changed.
     Topics,
     /// A commit has ended: what of it is committed, and what went wrong with the rest.
-    Committed { id: u64, done: Vec<(TopicPartition, i64)>, error: Option<Error> },
+    Committed {
+        id: u64,
+        done: Vec<(TopicPartition, i64)>,
+        error: Option<Error>,
+    },
     /// Where the group stands in a partition: nowhere yet, at a place, or it cannot be told.
     Offset(TopicPartition, Result<Option<Place>>),
 }
@@ -269,8 +272,8 @@ impl Group {
             },
             (Call::Find, Err(error)) => self.not_found(now, error),
             (Call::Fetch, Ok(Answer::Fetch(answer))) => {
-                let found = self.offsets.fetched(&self.settings.group, &answer, &mut self.events);
-                self.fetch_reacts(now, node, found.reaction, found.code);
+                let (reaction, code) = self.offsets.fetched(&self.settings.group, &answer, &mut self.events);
+                self.fetch_reacts(now, node, reaction, code);
             }
             (Call::Fetch, Err(error)) => {
                 let passing = is_passing(&error);
@@ -328,7 +331,9 @@ impl Group {
                 };
                 self.failed(now, node, ticket, api, &sent, error);
             }
-            (Call::Find | Call::Fetch, Ok(_)) => debug_assert!(false, "an answer to something else than was asked"),
+            (Call::Find | Call::Fetch, Ok(_)) => {
+                debug_assert!(false, "an answer to something else than was asked")
+            }
         }
     }
 
@@ -336,7 +341,8 @@ impl Group {
 
     pub(crate) fn poll_request(&mut self, now: Instant) -> Option<Request> {
         let Some(node) = self.coordinator.node() else {
-            let needed = !self.closed && (self.membership.needs_coordinator() || self.offsets.needs_coordinator());
+            let needed =
+                !self.closed && (self.membership.needs_coordinator() || self.offsets.needs_coordinator());
             let timeout = self.settings.request_timeout;
             return (needed && self.coordinator.ask(now)).then(|| {
                 let what = What::Find(self.settings.group.clone());
@@ -402,7 +408,11 @@ impl Group {
 
     /// Whether the last requests before leaving are answered, or given up.
     pub(crate) fn is_gone(&self) -> bool {
-        self.closed && !self.calls.values().any(|(_, call)| matches!(call, Call::Leave | Call::Member(Api::Commit, _)))
+        self.closed
+            && !self
+                .calls
+                .values()
+                .any(|(_, call)| matches!(call, Call::Leave | Call::Member(Api::Commit, _)))
     }
 
     /// Under which id it takes part; generation -1: it does not.
@@ -444,7 +454,9 @@ impl Group {
     fn fetch_reacts(&mut self, now: Instant, node: i32, reaction: Reaction, code: ErrorCode) {
         match reaction {
             Reaction::Accept | Reaction::Tell => self.coordinator.proved(),
-            Reaction::Fatal => self.fail(Error::broker(code, "the committed offsets cannot be read").in_api("OffsetFetch")),
+            Reaction::Fatal => {
+                self.fail(Error::broker(code, "the committed offsets cannot be read").in_api("OffsetFetch"))
+            }
             reaction => {
                 self.offsets.wait_to_fetch(now, &self.settings.backoff, &mut self.random);
                 if reaction == Reaction::Find {
@@ -479,7 +491,7 @@ impl Group {
         let passing = is_passing(&error);
         match api {
             Api::Commit => {
-                self.offsets.commit_failed(now, ticket, error, passing, &mut self.events);
+                self.offsets.commit_failed(now, ticket, error.clone(), passing, &mut self.events);
                 self.offsets.wait_to_commit(now, &self.settings.backoff, &mut self.random);
             }
             Api::Heartbeat => self.membership.beaten(),

@@ -130,7 +130,9 @@ impl Offsets {
                     "the partition was given up before its offset could be committed",
                 );
                 commit.error.get_or_insert(
-                    error.on_partition(partition.shared_topic().clone(), partition.partition()).retriable(false),
+                    error
+                        .on_partition(partition.shared_topic().clone(), partition.partition())
+                        .retriable(false),
                 );
             }
         }
@@ -187,7 +189,8 @@ impl Offsets {
 
     /// Of use while the coordinator is known, and commits may be sent.
     pub(super) fn next_deadline(&self, known: bool, may_commit: bool) -> Option<Instant> {
-        let ends = self.commits.iter().skip(usize::from(self.committing.is_some())).map(|commit| commit.until);
+        let ends =
+            self.commits.iter().skip(usize::from(self.committing.is_some())).map(|commit| commit.until);
         let commit = self.commits_retry.at.filter(|_| known && may_commit && !self.commits.is_empty());
         let fetch = self.fetch_retry.at.filter(|_| known && !self.wanted.is_empty());
         ends.chain(commit).chain(fetch).min()
@@ -277,7 +280,10 @@ impl Offsets {
                     Reaction::Tell if code == ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
                         refused.insert(name.topic().to_owned());
                         let topics = refused.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-                        error = Error::broker(code, format!("offsets of these topics were not committed: {topics}"));
+                        error = Error::broker(
+                            code,
+                            format!("offsets of these topics were not committed: {topics}"),
+                        );
                         commit.error = None;
                     }
                     _ => {}
@@ -294,7 +300,8 @@ impl Offsets {
             }
         }
         if let Some(name) = commit.left.keys().next() {
-            let error = Error::new(ErrorKind::Protocol, "the answer leaves out a partition that was committed");
+            let error =
+                Error::new(ErrorKind::Protocol, "the answer leaves out a partition that was committed");
             let error = error.in_api("OffsetCommit");
             commit.error.get_or_insert(error.on_partition(name.shared_topic().clone(), name.partition()));
         }
@@ -375,7 +382,8 @@ impl Offsets {
             events.push_back(Event::Offset(name, found));
         }
         for name in asked {
-            let error = Error::new(ErrorKind::Protocol, "the answer leaves out a partition that was asked about");
+            let error =
+                Error::new(ErrorKind::Protocol, "the answer leaves out a partition that was asked about");
             let error =
                 error.in_api("OffsetFetch").on_partition(name.shared_topic().clone(), name.partition());
             self.wanted.remove(&name);

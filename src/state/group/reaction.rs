@@ -94,10 +94,7 @@ mod tests {
                 ErrorCode::ILLEGAL_GENERATION,
                 [None, Some(ForgetGeneration), Some(ForgetGeneration), Some(ForgetGeneration), None],
             ),
-            (
-                ErrorCode::REBALANCE_IN_PROGRESS,
-                [Some(Again), Some(Rejoin), Some(Rejoin), Some(Rejoin), None],
-            ),
+            (ErrorCode::REBALANCE_IN_PROGRESS, [Some(Again), Some(Rejoin), Some(Rejoin), Some(Rejoin), None]),
             (ErrorCode::FENCED_INSTANCE_ID, [Some(Fatal), Some(Fatal), Some(Fatal), Some(Fatal), None]),
             (ErrorCode::NOT_COORDINATOR, every(Find)),
             (ErrorCode::COORDINATOR_NOT_AVAILABLE, every(Find)),

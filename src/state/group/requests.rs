@@ -5,14 +5,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     FindCoordinatorRequest, FindCoordinatorResponse, GroupId, HeartbeatRequest, JoinGroupRequest,
-    LeaveGroupRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest, TopicName,
+    LeaveGroupRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest,
+    TopicName,
 };
 
 use super::{Identity, Place};
@@ -71,16 +74,14 @@ pub(crate) struct JoinPlan {
 impl JoinPlan {
     pub(crate) fn request(&self, _version: i16) -> JoinGroupRequest {
         let protocol = |(name, metadata): &(Arc<str>, Bytes)| {
-            JoinGroupRequestProtocol::default()
-                .with_name(text(name))
-                .with_metadata(metadata.clone())
+            JoinGroupRequestProtocol::default().with_name(text(name)).with_metadata(metadata.clone())
         };
         JoinGroupRequest::default()
             .with_group_id(self.sender.group_id())
             .with_session_timeout_ms(self.session_timeout)
             .with_rebalance_timeout_ms(self.rebalance_timeout)
             .with_member_id(text(&self.sender.identity.member))
-            .with_group_instance_id(self.sender.instance.as_ref().map(text))
+            .with_group_instance_id(self.sender.instance.as_deref().map(text))
             .with_protocol_type(PROTOCOL_TYPE.into())
             .with_protocols(self.protocols.iter().map(protocol).collect())
             .with_reason(Some(self.reason.into()))
@@ -106,7 +107,7 @@ impl SyncPlan {
             .with_group_id(self.sender.group_id())
             .with_generation_id(self.sender.identity.generation)
             .with_member_id(text(&self.sender.identity.member))
-            .with_group_instance_id(self.sender.instance.as_ref().map(text))
+            .with_group_instance_id(self.sender.instance.as_deref().map(text))
             .with_protocol_type((version >= 5).then(|| PROTOCOL_TYPE.into()))
             .with_protocol_name((version >= 5).then(|| text(&self.protocol)))
             .with_assignments(self.assignments.iter().map(assignment).collect())
@@ -123,7 +124,7 @@ impl Sender {
             .with_group_id(self.group_id())
             .with_generation_id(self.identity.generation)
             .with_member_id(text(&self.identity.member))
-            .with_group_instance_id(self.instance.as_ref().map(text))
+            .with_group_instance_id(self.instance.as_deref().map(text))
     }
 
     pub(crate) fn leave(&self, version: i16) -> LeaveGroupRequest {
@@ -133,7 +134,7 @@ impl Sender {
         }
         let member = MemberIdentity::default()
             .with_member_id(text(&self.identity.member))
-            .with_group_instance_id(self.instance.as_ref().map(text))
+            .with_group_instance_id(self.instance.as_deref().map(text))
             .with_reason(Some("the consumer is closed, or reads too slowly".into()));
         request.with_members(vec![member])
     }
@@ -166,7 +167,7 @@ impl CommitPlan {
             .with_group_id(self.sender.group_id())
             .with_generation_id_or_member_epoch(identity.generation)
             .with_member_id(text(&identity.member))
-            .with_group_instance_id(instance.as_ref().map(text))
+            .with_group_instance_id(instance.as_deref().map(text))
             .with_retention_time_ms(-1)
             .with_topics(topics.collect())
     }
@@ -190,7 +191,10 @@ impl OffsetFetchPlan {
             for name in partitions {
                 topics.entry(name.shared_topic()).or_default().push(name.partition());
             }
-            topics.into_iter().map(|(topic, partitions)| (TopicName(text(topic)), partitions)).collect::<Vec<_>>()
+            topics
+                .into_iter()
+                .map(|(topic, partitions)| (TopicName(text(topic)), partitions))
+                .collect::<Vec<_>>()
         });
         // An offset that an open transaction is about to replace is none to begin at.
         let request = OffsetFetchRequest::default().with_require_stable(version >= STABLE);
