@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+pub mod assignor;
 mod client;
 mod consumer;
 mod error;

@@ -14,6 +14,10 @@ impl Api {
     pub const LIST_OFFSETS: Api = Api(2);
     pub const METADATA: Api = Api(3);
     pub const FIND_COORDINATOR: Api = Api(10);
+    pub const JOIN_GROUP: Api = Api(11);
+    pub const HEARTBEAT: Api = Api(12);
+    pub const LEAVE_GROUP: Api = Api(13);
+    pub const SYNC_GROUP: Api = Api(14);
     pub const API_VERSIONS: Api = Api(18);
     pub const CREATE_TOPICS: Api = Api(19);
     pub const DELETE_TOPICS: Api = Api(20);
