@@ -42,6 +42,11 @@ impl Clocks {
         }
     }
 
+    /// The coordinator says how often it wants to hear of this member.
+    pub(super) fn every(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
     /// The coordinator answered.
     pub(super) fn alive(&mut self, now: Instant) {
         self.session = Some(now + self.session_timeout);

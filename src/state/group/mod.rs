@@ -21,6 +21,8 @@ mod classic;
 mod coordinator;
 mod heartbeat;
 mod leader;
+mod membership;
+mod modern;
 mod offsets;
 mod reaction;
 mod requests;
@@ -30,8 +32,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::{
-    FindCoordinatorResponse, HeartbeatResponse, JoinGroupResponse, LeaveGroupResponse, OffsetCommitResponse,
-    OffsetFetchResponse, SyncGroupResponse,
+    ConsumerGroupHeartbeatResponse, FindCoordinatorResponse, HeartbeatResponse, JoinGroupResponse,
+    LeaveGroupResponse, OffsetCommitResponse, OffsetFetchResponse, SyncGroupResponse,
 };
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -44,17 +46,24 @@ use crate::state::metadata::Cluster;
 use crate::topic_partition::TopicPartition;
 
 pub(crate) use requests::{
-    CommitPlan, Fetched, JoinPlan, OffsetFetchPlan, Sender, SyncPlan, coordinator_of, fetched,
+    BeatPlan, CommitPlan, Fetched, JoinPlan, OffsetFetchPlan, Sender, SyncPlan, coordinator_of, fetched,
     find_coordinator,
 };
 
-use classic::Classic;
 use coordinator::Coordinator;
+use membership::Membership;
 use offsets::Offsets;
 use reaction::{Api, Reaction};
 
 /// Names a request; gets exactly one answer.
 pub(crate) type Ticket = u64;
+
+/// Which protocol a group is a member by (`group.protocol`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GroupProtocol {
+    Classic,
+    Consumer,
+}
 
 /// The options of a membership, checked.
 #[derive(Clone)]
@@ -71,6 +80,10 @@ pub(crate) struct Settings {
     /// In the order in which they are preferred.
     pub(crate) assignors: Vec<Arc<dyn Assignor>>,
     pub(crate) rack: Option<Arc<str>>,
+    pub(crate) protocol: GroupProtocol,
+    /// The coordinator's assignor (`group.remote.assignor`), and topics that it finds by itself (RE2/J); both only of `Consumer`.
+    pub(crate) remote_assignor: Option<Arc<str>>,
+    pub(crate) regex: Option<Arc<str>>,
 }
 
 /// Under which id and in which generation a member takes part; generation -1: it does not.
@@ -115,6 +128,7 @@ pub(crate) enum What {
     Sync(SyncPlan),
     Heartbeat(Sender),
     Leave(Sender),
+    Beat(BeatPlan),
     Commit(CommitPlan),
     Fetch(OffsetFetchPlan),
 }
@@ -127,6 +141,7 @@ pub(crate) enum Answer {
     Sync(SyncGroupResponse),
     Heartbeat(HeartbeatResponse),
     Leave(LeaveGroupResponse),
+    Beat(ConsumerGroupHeartbeatResponse),
     Commit(OffsetCommitResponse),
     Fetch(OffsetFetchResponse),
 }
@@ -138,6 +153,10 @@ pub(crate) enum Event {
     Revoke(Vec<TopicPartition>),
     Lost(Vec<TopicPartition>),
     Failed(Error),
+    /// Something is wrong, and goes on by itself.
+    Warned(Error),
+    /// A topic was assigned that metadata does not know.
+    Refresh,
     /// What [`Group::topics`] says has changed.
     Topics,
     /// A commit has ended: what of it is committed, and what went wrong with the rest.
@@ -168,7 +187,7 @@ pub(crate) struct Group {
     random: SmallRng,
     cluster: Arc<Cluster>,
     coordinator: Coordinator,
-    membership: Classic,
+    membership: Membership,
     offsets: Offsets,
     calls: HashMap<Ticket, (i32, Call)>,
     tickets: Ticket,
@@ -180,11 +199,12 @@ pub(crate) struct Group {
 impl Group {
     pub(crate) fn new(now: Instant, settings: Settings, seed: u64) -> Self {
         let settings = Arc::new(settings);
+        let mut random = SmallRng::seed_from_u64(seed);
         Self {
-            random: SmallRng::seed_from_u64(seed),
+            membership: Membership::new(now, settings.clone(), &mut random),
+            random,
             cluster: Arc::default(),
             coordinator: Coordinator::new(),
-            membership: Classic::new(now, settings.clone()),
             offsets: Offsets::default(),
             calls: HashMap::new(),
             tickets: 0,
@@ -284,32 +304,60 @@ impl Group {
                 }
             }
             (Call::Member(Api::Join, sent), Ok(Answer::Join(answer))) => {
-                if !self.membership.awaits(ticket) {
-                    return self.membership.joined_too_late(&answer);
+                let Some(classic) = self.membership.classic() else { return };
+                if !classic.awaits(ticket) {
+                    return classic.joined_too_late(&answer);
                 }
-                match self.react(now, node, Api::Join, &sent, answer.error_code.into()) {
+                let reaction = self.react(now, node, Api::Join, &sent, answer.error_code.into());
+                let Some(classic) = self.membership.classic() else { return };
+                match reaction {
                     Reaction::Accept => {
-                        let joined = self.membership.joined(now, &answer);
+                        let joined = classic.joined(now, &answer);
                         self.go_on(joined);
                         self.events.push_back(Event::Topics);
                     }
-                    Reaction::KeepId => self.membership.keep_id(&answer),
+                    Reaction::KeepId => classic.keep_id(&answer),
                     _ => {}
                 }
             }
             (Call::Member(Api::Sync, sent), Ok(Answer::Sync(answer))) => {
-                if self.membership.awaits(ticket)
+                let awaited = self.membership.classic().is_some_and(|classic| classic.awaits(ticket));
+                if awaited
                     && self.react(now, node, Api::Sync, &sent, answer.error_code.into()) == Reaction::Accept
+                    && let Some(classic) = self.membership.classic()
                 {
-                    let synced = self.membership.synced(now, &answer, &mut self.events);
+                    let synced = classic.synced(now, &answer, &mut self.events);
                     self.go_on(synced);
                 }
             }
             (Call::Member(Api::Heartbeat, sent), Ok(Answer::Heartbeat(answer))) => {
-                self.membership.beaten();
+                self.membership.unanswered(Api::Heartbeat, ticket);
                 let code = answer.error_code.into();
-                if self.react(now, node, Api::Heartbeat, &sent, code) == Reaction::Accept {
-                    self.membership.alive(now, &sent);
+                if self.react(now, node, Api::Heartbeat, &sent, code) == Reaction::Accept
+                    && let Some(classic) = self.membership.classic()
+                {
+                    classic.alive(now, &sent);
+                }
+            }
+            (Call::Member(Api::Beat, sent), Ok(Answer::Beat(answer))) => {
+                let Some(awaited) = self.membership.modern().map(|modern| modern.ended(ticket)) else {
+                    return;
+                };
+                if !awaited || sent != *self.membership.identity() {
+                    return;
+                }
+                match self.react(now, node, Api::Beat, &sent, answer.error_code.into()) {
+                    Reaction::Accept => {
+                        let Some(modern) = self.membership.modern() else { return };
+                        let accepted = modern.accepted(now, &answer);
+                        self.go_on(accepted);
+                    }
+                    Reaction::Tell => {
+                        let error =
+                            Error::broker(answer.error_code.into(), "the group reads topics that it may not");
+                        self.events.push_back(Event::Warned(error.in_api(Api::Beat.name())));
+                    }
+                    _ => {}
                 }
             }
             (Call::Member(Api::Commit, sent), Ok(Answer::Commit(answer))) => {
@@ -369,6 +417,8 @@ impl Group {
         let call = match &what {
             What::Find(_) => Call::Find,
             What::Leave(_) => Call::Leave,
+            What::Beat(plan) if plan.sender.identity.generation < 0 => Call::Leave,
+            What::Beat(_) => Call::Member(Api::Beat, identity),
             What::Fetch(_) => Call::Fetch,
             What::Join(_) => Call::Member(Api::Join, identity),
             What::Sync(_) => Call::Member(Api::Sync, identity),
@@ -494,8 +544,7 @@ impl Group {
                 self.offsets.commit_failed(now, ticket, error.clone(), passing, &mut self.events);
                 self.offsets.wait_to_commit(now, &self.settings.backoff, &mut self.random);
             }
-            Api::Heartbeat => self.membership.beaten(),
-            _ if !self.membership.awaits(ticket) => return,
+            api if !self.membership.unanswered(api, ticket) => return,
             _ => {}
         }
         if passing {

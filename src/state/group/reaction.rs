@@ -7,6 +7,8 @@ pub(super) enum Api {
     Join,
     Sync,
     Heartbeat,
+    /// ConsumerGroupHeartbeat.
+    Beat,
     Commit,
     Fetch,
 }
@@ -17,6 +19,7 @@ impl Api {
             Self::Join => "JoinGroup",
             Self::Sync => "SyncGroup",
             Self::Heartbeat => "Heartbeat",
+            Self::Beat => "ConsumerGroupHeartbeat",
             Self::Commit => "OffsetCommit",
             Self::Fetch => "OffsetFetch",
         }
@@ -52,6 +55,11 @@ pub(super) fn reaction(api: Api, code: ErrorCode) -> Reaction {
         (ErrorCode::NONE, _) => Accept,
         (ErrorCode::MEMBER_ID_REQUIRED, Api::Join) => KeepId,
         (ErrorCode::UNKNOWN_MEMBER_ID, Api::Fetch) | (ErrorCode::ILLEGAL_GENERATION, Api::Fetch) => Tell,
+        // Its member id is made by the member, and stays.
+        (ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::FENCED_MEMBER_EPOCH, Api::Beat) => ForgetGeneration,
+        (ErrorCode::UNRELEASED_INSTANCE_ID, Api::Beat) => Again,
+        (ErrorCode::TOPIC_AUTHORIZATION_FAILED, Api::Beat) => Tell,
+        (ErrorCode::STALE_MEMBER_EPOCH, Api::Commit | Api::Fetch) => Again,
         (ErrorCode::UNKNOWN_MEMBER_ID, _) => ForgetMember,
         (ErrorCode::ILLEGAL_GENERATION, _) => ForgetGeneration,
         // While the coordinator replicates what it knows of the group, it answers so.

@@ -1,8 +1,10 @@
 //! What a member asks, as messages of the version that the coordinator speaks.
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{
@@ -13,10 +15,12 @@ use kafka_protocol::messages::offset_fetch_request::{
 };
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    FindCoordinatorRequest, FindCoordinatorResponse, GroupId, HeartbeatRequest, JoinGroupRequest,
-    LeaveGroupRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest,
-    TopicName,
+    ConsumerGroupHeartbeatRequest, FindCoordinatorRequest, FindCoordinatorResponse, GroupId,
+    HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest, OffsetFetchRequest,
+    OffsetFetchResponse, SyncGroupRequest, TopicName,
 };
+
+use uuid::Uuid;
 
 use super::{Identity, Place};
 use crate::error::{Error, ErrorKind, Result};
@@ -138,6 +142,57 @@ impl Sender {
             .with_reason(Some("the consumer is closed, or reads too slowly".into()));
         request.with_members(vec![member])
     }
+}
+
+/// ConsumerGroupHeartbeat: whatever is `None` is as it was.
+#[derive(Debug, Clone)]
+pub(crate) struct BeatPlan {
+    /// Its generation is the epoch: 0 to join, -1 to leave, -2 to leave and come back.
+    pub(crate) sender: Sender,
+    pub(super) rack: Option<Arc<str>>,
+    pub(super) rebalance_timeout: Option<Duration>,
+    pub(super) topics: Option<Vec<Arc<str>>>,
+    pub(super) regex: Option<Arc<str>>,
+    pub(super) assignor: Option<Arc<str>>,
+    pub(super) owned: Option<Vec<(Uuid, Vec<i32>)>>,
+}
+
+impl BeatPlan {
+    /// One that names nothing.
+    pub(super) fn of(sender: Sender) -> Self {
+        Self {
+            sender,
+            rack: None,
+            rebalance_timeout: None,
+            topics: None,
+            regex: None,
+            assignor: None,
+            owned: None,
+        }
+    }
+
+    pub(crate) fn request(&self) -> ConsumerGroupHeartbeatRequest {
+        let owned = |(id, partitions): &(Uuid, Vec<i32>)| {
+            TopicPartitions::default().with_topic_id(*id).with_partitions(partitions.clone())
+        };
+        let names = |topics: &Vec<Arc<str>>| topics.iter().map(|topic| TopicName(text(topic))).collect();
+        ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(self.sender.group_id())
+            .with_member_id(text(&self.sender.identity.member))
+            .with_member_epoch(self.sender.identity.generation)
+            .with_instance_id(self.sender.instance.as_ref().map(|it| text(it)))
+            .with_rack_id(self.rack.as_ref().map(|it| text(it)))
+            .with_rebalance_timeout_ms(self.rebalance_timeout.map_or(-1, millis))
+            .with_subscribed_topic_names(self.topics.as_ref().map(names))
+            .with_subscribed_topic_regex(self.regex.as_ref().map(|it| text(it)))
+            .with_server_assignor(self.assignor.as_ref().map(|it| text(it)))
+            .with_topic_partitions(self.owned.as_ref().map(|list| list.iter().map(owned).collect()))
+    }
+}
+
+/// As Kafka counts time.
+pub(super) fn millis(time: Duration) -> i32 {
+    i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
 }
 
 /// OffsetCommit.
