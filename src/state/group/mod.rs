@@ -44,8 +44,7 @@ use crate::state::metadata::Cluster;
 use crate::topic_partition::TopicPartition;
 
 pub(crate) use requests::{
-    CommitPlan, Fetched, JoinPlan, OffsetFetchPlan, Sender, SyncPlan, coordinator_of, fetched,
-    find_coordinator,
+    CommitPlan, JoinPlan, OffsetFetchPlan, Sender, SyncPlan, coordinator_of, fetched, find_coordinator,
 };
 
 use classic::Classic;
@@ -129,6 +128,22 @@ pub(crate) enum Answer {
     Leave(LeaveGroupResponse),
     Commit(OffsetCommitResponse),
     Fetch(OffsetFetchResponse),
+}
+
+impl Answer {
+    /// How long the node asks to be left alone (KIP-219).
+    pub(crate) fn throttle(&self) -> Option<Duration> {
+        let millis = match self {
+            Self::Find(answer) => answer.throttle_time_ms,
+            Self::Join(answer) => answer.throttle_time_ms,
+            Self::Sync(answer) => answer.throttle_time_ms,
+            Self::Heartbeat(answer) => answer.throttle_time_ms,
+            Self::Leave(answer) => answer.throttle_time_ms,
+            Self::Commit(answer) => answer.throttle_time_ms,
+            Self::Fetch(answer) => answer.throttle_time_ms,
+        };
+        u64::try_from(millis).ok().filter(|millis| *millis > 0).map(Duration::from_millis)
+    }
 }
 
 /// What the shell is to do besides sending requests; the first four are the membership's.
@@ -413,6 +428,11 @@ impl Group {
                 .calls
                 .values()
                 .any(|(_, call)| matches!(call, Call::Leave | Call::Member(Api::Commit, _)))
+    }
+
+    /// `group.id`.
+    pub(crate) fn id(&self) -> &Arc<str> {
+        &self.settings.group
     }
 
     /// Under which id it takes part; generation -1: it does not.
