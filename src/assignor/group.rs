@@ -78,11 +78,6 @@ impl Group {
         self.members.binary_search_by(|member| (*member.member_id).cmp(member_id)).ok()
     }
 
-    /// How many partitions all topics have.
-    pub(super) fn partition_count(&self) -> usize {
-        self.topics.iter().map(|topic| topic.partitions as usize).sum()
-    }
-
     /// For each topic the members that subscribe to it, in order.
     pub(super) fn subscribers(&self) -> Vec<Vec<u32>> {
         let mut subscribers = vec![Vec::new(); self.topics.len()];

@@ -16,11 +16,13 @@ mod group;
 mod partitions;
 mod range;
 mod roundrobin;
+mod sticky;
 
 pub use group::{Group, GroupBuilder, GroupMember, GroupTopic, MemberEntry, TopicEntry};
 pub use partitions::{GroupAssignment, Partitions};
 pub use range::RangeAssignor;
 pub use roundrobin::RoundRobinAssignor;
+pub use sticky::{CooperativeStickyAssignor, StickyAssignor};
 
 /// How a group goes from one assignment to the next (KIP-429).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,3 +102,6 @@ pub trait Assignor: Debug + Send + Sync + 'static {
         let _ = (partitions, user_data, generation);
     }
 }
+
+#[cfg(test)]
+mod tests;

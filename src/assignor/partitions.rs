@@ -1,6 +1,8 @@
 //! Partitions of the topics of a group, and what a group's members are given.
 use bytes::Bytes;
 
+use super::group::GroupTopic;
+
 /// Partitions, topic by topic; a topic is its place in [`Group::topics`](super::Group::topics).
 ///
 /// All numbers lie in one list, so that a million partitions are a few allocations.
@@ -66,7 +68,14 @@ impl Partitions {
         self.numbers.is_empty()
     }
 
-    /// Sorted, each partition once, of topics by their new places, those only that exist.
+    /// Sorted, each partition once, those only that exist.
+    pub(super) fn existing(self, topics: &[GroupTopic]) -> Self {
+        let place: Vec<u32> = (0..topics.len() as u32).collect();
+        let counts: Vec<i32> = topics.iter().map(|topic| topic.partitions).collect();
+        self.canonical(&place, &counts)
+    }
+
+    /// The same for topics that have new places.
     pub(super) fn canonical(self, place: &[u32], counts: &[i32]) -> Self {
         let mut before = None;
         let clean = self.iter().all(|(topic, numbers)| {

@@ -1,18 +1,33 @@
 //! A look into a consumer group, for assertions.
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::cluster::group::consumer_protocol::assigned;
-use super::cluster::group::{Group, Member};
+use super::cluster::group::{Classic, Committed, Group, Member};
 use crate::topic_partition::TopicPartition;
 
 /// A group as its coordinator had it when [`super::Broker::group`] was called: who owns what, as the coordinator defines it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GroupView {
     state: &'static str,
     protocol: Option<String>,
     generation: i32,
     leader: Option<String>,
     members: Vec<GroupMember>,
+    offsets: BTreeMap<TopicPartition, CommittedOffset>,
+}
+
+/// An offset that a group has committed for a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CommittedOffset {
+    /// The offset to read next.
+    pub offset: i64,
+    /// The epoch of the leader that the last record was read from, -1 if it was not said.
+    pub leader_epoch: i32,
+    /// What else the member said.
+    pub metadata: String,
 }
 
 /// A member of a group.
@@ -28,18 +43,29 @@ pub struct GroupMember {
 
 impl GroupView {
     pub(crate) fn new(group: &Group) -> Self {
-        let classic = &group.classic;
+        let mut view = match group.classic() {
+            Some(classic) => Self::of_classic(classic),
+            None => Self::default(),
+        };
+        view.state = group.state();
+        let committed = |committed: &Committed| CommittedOffset {
+            offset: committed.offset,
+            leader_epoch: committed.epoch,
+            metadata: committed.metadata.to_string(),
+        };
+        view.offsets = group.offsets.iter().map(|(key, value)| (key.clone(), committed(value))).collect();
+        view
+    }
+
+    fn of_classic(classic: &Classic) -> Self {
         let protocol = classic.protocol.as_deref().unwrap_or_default();
+        let member = |member| GroupMember::new(member, protocol, classic.generation);
         Self {
-            state: classic.state.name(),
             protocol: classic.protocol.as_deref().map(str::to_owned),
             generation: classic.generation,
             leader: classic.leader.as_deref().map(str::to_owned),
-            members: classic
-                .members
-                .iter()
-                .map(|member| GroupMember::new(member, protocol, classic.generation))
-                .collect(),
+            members: classic.members.iter().map(member).collect(),
+            ..Self::default()
         }
     }
 
@@ -66,6 +92,16 @@ impl GroupView {
     /// All members, in the order of joining.
     pub fn members(&self) -> &[GroupMember] {
         &self.members
+    }
+
+    /// What is committed for a partition. Offsets of transactions that are open do not count.
+    pub fn committed(&self, topic: &str, partition: i32) -> Option<&CommittedOffset> {
+        self.offsets.get(&TopicPartition::new(topic, partition))
+    }
+
+    /// All that is committed.
+    pub fn offsets(&self) -> &BTreeMap<TopicPartition, CommittedOffset> {
+        &self.offsets
     }
 
     /// The member that owns a partition by its last assignment.

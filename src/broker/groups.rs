@@ -1,7 +1,11 @@
 //! What a test sees of consumer groups, and does to their coordinators.
-use super::Broker;
+use kafka_protocol::protocol::StrBytes;
+
+use super::cluster::group::Committed;
 use super::group_view::GroupView;
+use super::{Broker, no_partition};
 use crate::error::{Error, ErrorKind, Result};
+use crate::topic_partition::TopicPartition;
 
 /// Consumer groups: a look inside, and coordinators that move.
 impl Broker {
@@ -38,5 +42,38 @@ impl Broker {
             true => Ok(()),
             false => Err(Error::new(ErrorKind::Config, format!("node {node} cannot coordinate {group}"))),
         }
+    }
+
+    /// Commits an offset for a group, whatever its state, as part of a transaction of this producer, which
+    /// [`Broker::end_offsets_transaction`] ends. Until then whoever asks for stable offsets is told to wait.
+    ///
+    /// # Errors
+    /// If there is no such partition.
+    pub fn commit_offset_in_transaction(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: i32,
+        producer_id: i64,
+        offset: i64,
+    ) -> Result<()> {
+        self.shell.with(|cluster, now| {
+            let committed = Committed { offset, epoch: -1, metadata: StrBytes::default() };
+            let partition_of = TopicPartition::new(topic, partition);
+            cluster.topics.partition(topic, partition).ok_or_else(|| no_partition(topic, partition))?;
+            cluster.with_group(now, group, |group, _| {
+                group.offsets.commit_in_transaction(producer_id, partition_of, committed);
+            });
+            Ok(())
+        })
+    }
+
+    /// Ends the offsets part of a producer's transaction: what it committed for any group holds, or never was.
+    pub fn end_offsets_transaction(&self, producer_id: i64, commit: bool) {
+        self.shell.with(|cluster, _| {
+            for group in cluster.groups.by_id.values_mut() {
+                group.offsets.end_transaction(producer_id, commit);
+            }
+        });
     }
 }

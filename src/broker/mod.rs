@@ -39,7 +39,7 @@ mod log_view;
 pub use api::Api;
 pub use config::Release;
 pub use fault::{Fault, Faults};
-pub use group_view::{GroupMember, GroupView};
+pub use group_view::{CommittedOffset, GroupMember, GroupView};
 pub use log_view::LogView;
 
 use config::Config;
@@ -379,7 +379,7 @@ impl BrokerBuilder {
     /// Sets a node's option by Kafka's name. Known are `auto.create.topics.enable`, `num.partitions`,
     /// `default.replication.factor`, `min.insync.replicas`, `message.max.bytes`, `socket.request.max.bytes`,
     /// `max.incremental.fetch.session.cache.slots`, `replica.selector.class`, `offsets.topic.num.partitions`,
-    /// `group.initial.rebalance.delay.ms` (here 0 by default, so that tests are quick; in Kafka 3000), `group.max.size`,
+    /// `offset.metadata.max.bytes`, `group.initial.rebalance.delay.ms` (here 0 by default, so that tests are quick; in Kafka 3000), `group.max.size`,
     /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`; others fail at the start.
     pub fn config(mut self, key: &str, value: &str) -> Self {
         if let Err(error) = self.config.set(key, value) {

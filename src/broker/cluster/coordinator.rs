@@ -88,18 +88,16 @@ impl Cluster {
             self.timers.remove(&timer);
         }
         let mut out = Answers::new();
-        group.classic.refuse_parked(ErrorCode::NOT_COORDINATOR, &mut out);
+        group.refuse_parked(ErrorCode::NOT_COORDINATOR, &mut out);
         self.deliver(now, out);
         let at = usize::try_from(self.coordinator_partition(id).unwrap_or(0)).unwrap_or(0);
         let loaded = self.groups.shards.get(at).map_or(now, |shard| shard.loaded);
-        if let Some(group) = group.reload(loaded) {
-            self.groups.by_id.insert(id.clone(), group);
-            self.arm_group(id);
-        }
+        self.groups.by_id.insert(id.clone(), group.reload(loaded));
+        self.arm_group(id);
     }
 
     /// Runs something on a group, made if need be, then sends what it answers and waits for its next deadline.
-    pub(super) fn with_group<T>(
+    pub(crate) fn with_group<T>(
         &mut self,
         now: Instant,
         id: &str,
@@ -166,6 +164,12 @@ impl Cluster {
                 }
             }
             self.woken.insert(id);
+        }
+    }
+
+    pub(super) fn delete_group(&mut self, id: &str) {
+        if let Some(timer) = self.groups.by_id.remove(id).and_then(|group| group.timer) {
+            self.timers.remove(&timer);
         }
     }
 

@@ -179,6 +179,11 @@ impl Call {
         }
     }
 
+    /// Whether the fault is about a topic.
+    pub(crate) fn names_topic(&self) -> bool {
+        self.fault.as_ref().is_some_and(|fault| fault.only_topic().is_some())
+    }
+
     pub(crate) fn throttle_ms(&self) -> i32 {
         match self.fault.as_ref().map(|fault| &fault.action) {
             Some(Action::Throttle(duration)) => i32::try_from(duration.as_millis()).unwrap_or(i32::MAX),

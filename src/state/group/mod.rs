@@ -21,7 +21,7 @@ mod classic;
 mod coordinator;
 mod heartbeat;
 mod leader;
-mod membership;
+mod protocol;
 mod modern;
 mod offsets;
 mod reaction;
@@ -46,12 +46,11 @@ use crate::state::metadata::Cluster;
 use crate::topic_partition::TopicPartition;
 
 pub(crate) use requests::{
-    BeatPlan, CommitPlan, Fetched, JoinPlan, OffsetFetchPlan, Sender, SyncPlan, coordinator_of, fetched,
-    find_coordinator,
+    BeatPlan, CommitPlan, JoinPlan, OffsetFetchPlan, Sender, SyncPlan, coordinator_of, fetched, find_coordinator,
 };
 
 use coordinator::Coordinator;
-use membership::Membership;
+use protocol::Protocol;
 use offsets::Offsets;
 use reaction::{Api, Reaction};
 
@@ -146,6 +145,23 @@ pub(crate) enum Answer {
     Fetch(OffsetFetchResponse),
 }
 
+impl Answer {
+    /// How long the node asks to be left alone (KIP-219).
+    pub(crate) fn throttle(&self) -> Option<Duration> {
+        let millis = match self {
+            Self::Find(answer) => answer.throttle_time_ms,
+            Self::Join(answer) => answer.throttle_time_ms,
+            Self::Sync(answer) => answer.throttle_time_ms,
+            Self::Heartbeat(answer) => answer.throttle_time_ms,
+            Self::Leave(answer) => answer.throttle_time_ms,
+            Self::Beat(answer) => answer.throttle_time_ms,
+            Self::Commit(answer) => answer.throttle_time_ms,
+            Self::Fetch(answer) => answer.throttle_time_ms,
+        };
+        u64::try_from(millis).ok().filter(|millis| *millis > 0).map(Duration::from_millis)
+    }
+}
+
 /// What the shell is to do besides sending requests; the first four are the membership's.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
@@ -187,7 +203,7 @@ pub(crate) struct Group {
     random: SmallRng,
     cluster: Arc<Cluster>,
     coordinator: Coordinator,
-    membership: Membership,
+    membership: Protocol,
     offsets: Offsets,
     calls: HashMap<Ticket, (i32, Call)>,
     tickets: Ticket,
@@ -201,7 +217,7 @@ impl Group {
         let settings = Arc::new(settings);
         let mut random = SmallRng::seed_from_u64(seed);
         Self {
-            membership: Membership::new(now, settings.clone(), &mut random),
+            membership: Protocol::new(now, settings.clone(), &mut random),
             random,
             cluster: Arc::default(),
             coordinator: Coordinator::new(),
@@ -463,6 +479,11 @@ impl Group {
                 .calls
                 .values()
                 .any(|(_, call)| matches!(call, Call::Leave | Call::Member(Api::Commit, _)))
+    }
+
+    /// `group.id`.
+    pub(crate) fn id(&self) -> &Arc<str> {
+        &self.settings.group
     }
 
     /// Under which id it takes part; generation -1: it does not.

@@ -76,7 +76,7 @@ pub(crate) struct JoinPlan {
 }
 
 impl JoinPlan {
-    pub(crate) fn request(&self, _version: i16) -> JoinGroupRequest {
+    pub(crate) fn request(&self) -> JoinGroupRequest {
         let protocol = |(name, metadata): &(Arc<str>, Bytes)| {
             JoinGroupRequestProtocol::default().with_name(text(name)).with_metadata(metadata.clone())
         };
@@ -123,7 +123,7 @@ impl Sender {
         GroupId(text(&self.group))
     }
 
-    pub(crate) fn heartbeat(&self, _version: i16) -> HeartbeatRequest {
+    pub(crate) fn heartbeat(&self) -> HeartbeatRequest {
         HeartbeatRequest::default()
             .with_group_id(self.group_id())
             .with_generation_id(self.identity.generation)

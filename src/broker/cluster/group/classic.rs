@@ -17,7 +17,8 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 
 use super::super::ConnectionId;
-use super::{Answer, Answers, Member};
+use super::consumer_protocol::{CONSUMER, subscribed};
+use super::{Answer, Answers, Commit, Member};
 use crate::protocol::error_code::ErrorCode;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -266,6 +267,39 @@ impl Classic {
         if self.is_leader(id) {
             self.leader = self.members.first().map(|member| member.id.clone());
         }
+    }
+
+    /// Whether somebody may commit offsets.
+    pub(super) fn admit_commit(&mut self, now: Instant, commit: &Commit<'_>) -> Result<(), ErrorCode> {
+        let anonymous = commit.member.is_empty() && commit.instance.is_none();
+        match self.state {
+            // An administrator, or a consumer without membership.
+            State::Empty if commit.generation < 0 => return Ok(()),
+            State::Empty | State::PreparingRebalance | State::CompletingRebalance | State::Stable => {}
+        }
+        if commit.generation < 0 && anonymous {
+            return Err(ErrorCode::UNKNOWN_MEMBER_ID);
+        }
+        self.validate(commit.member, commit.instance)?;
+        if commit.generation != self.generation {
+            return Err(ErrorCode::ILLEGAL_GENERATION);
+        }
+        if self.state == State::CompletingRebalance {
+            return Err(ErrorCode::REBALANCE_IN_PROGRESS);
+        }
+        if let Some(member) = self.member_mut(commit.member) {
+            member.heard(now);
+        }
+        Ok(())
+    }
+
+    /// Whether a member is subscribed to a topic, as far as the coordinator can tell.
+    pub(super) fn is_subscribed(&self, topic: &str) -> bool {
+        let protocol = self.protocol.as_deref().unwrap_or_default();
+        let wants = |member: &Member| {
+            subscribed(&member.metadata(protocol)).map_or(true, |topics| topics.contains(&topic))
+        };
+        self.protocol_type.as_deref() == Some(CONSUMER) && self.members.iter().any(wants)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {

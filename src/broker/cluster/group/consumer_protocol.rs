@@ -4,6 +4,9 @@ use std::sync::Arc;
 use crate::protocol::primitives::{Cursor, Malformed};
 use crate::topic_partition::TopicPartition;
 
+/// The protocol type of consumers.
+pub(crate) const CONSUMER: &str = "consumer";
+
 fn string<'a>(cursor: &mut Cursor<'a>) -> Result<&'a str, Malformed> {
     let length = usize::try_from(cursor.i16()?).map_err(|_| cursor.malformed("negative length"))?;
     let bytes = cursor.bytes(length)?;
@@ -13,6 +16,13 @@ fn string<'a>(cursor: &mut Cursor<'a>) -> Result<&'a str, Malformed> {
 fn count(cursor: &mut Cursor<'_>, least: usize) -> Result<usize, Malformed> {
     let count = i64::from(cursor.i32()?);
     cursor.count(count, least)
+}
+
+/// The topics that a member subscribes to.
+pub(crate) fn subscribed(subscription: &[u8]) -> Result<Vec<&str>, Malformed> {
+    let mut cursor = Cursor::new(subscription);
+    cursor.i16()?;
+    (0..count(&mut cursor, 2)?).map(|_| string(&mut cursor)).collect()
 }
 
 /// The partitions that a leader gave to a member; nothing at all counts as none.

@@ -70,7 +70,9 @@ impl Handle for JoinGroupRequest {
         let terms = cluster.join_terms();
         cluster.park_for_group(call);
         cluster.with_group(call.now, &self.group_id, |group, out| {
-            group.classic.join(&arrival, &self, terms, out);
+            if let Some(group) = group.classic_mut() {
+                group.join(&arrival, &self, terms, out);
+            }
         });
         Reply::Later
     }
@@ -88,7 +90,9 @@ impl Handle for SyncGroupRequest {
         }
         cluster.park_for_group(call);
         cluster.with_group(call.now, &self.group_id, |group, out| {
-            group.classic.sync(call.now, call.connection, &self, out);
+            if let Some(group) = group.classic_mut() {
+                group.sync(call.now, call.connection, &self, out);
+            }
         });
         Reply::Later
     }
@@ -113,7 +117,10 @@ impl Handle for HeartbeatRequest {
             checked => checked,
         };
         let heard = checked.and_then(|()| known(cluster, &self.group_id)).and_then(|()| {
-            cluster.with_group(call.now, &self.group_id, |group, _| group.classic.heartbeat(call.now, &self))
+            cluster.with_group(call.now, &self.group_id, |group, _| match group.classic_mut() {
+                Some(group) => group.heartbeat(call.now, &self),
+                None => Err(ErrorCode::UNKNOWN_MEMBER_ID),
+            })
         });
         let code = match heard {
             // Nothing is known yet, so nobody is turned away.
@@ -142,8 +149,9 @@ impl Handle for LeaveGroupRequest {
         }
         let terms = cluster.join_terms();
         let outcomes = match known(cluster, &self.group_id) {
-            Ok(()) => cluster.with_group(call.now, &self.group_id, |group, out| {
-                group.classic.leave(call.now, &self.members, terms, out)
+            Ok(()) => cluster.with_group(call.now, &self.group_id, |group, out| match group.classic_mut() {
+                Some(group) => group.leave(call.now, &self.members, terms, out),
+                None => vec![ErrorCode::UNKNOWN_MEMBER_ID; self.members.len()],
             }),
             Err(code) => vec![code; self.members.len()],
         };

@@ -16,8 +16,11 @@ mod api_versions;
 mod configs;
 mod coordinator;
 pub(super) mod fetch;
+mod groups;
 mod membership;
 mod metadata;
+mod offset_commit;
+mod offset_fetch;
 mod offsets;
 pub(super) mod produce;
 mod producer_id;
@@ -67,11 +70,15 @@ served! {
     FetchRequest
     ListOffsetsRequest
     MetadataRequest
+    OffsetCommitRequest
+    OffsetFetchRequest
     FindCoordinatorRequest
     JoinGroupRequest
     HeartbeatRequest
     LeaveGroupRequest
     SyncGroupRequest
+    DescribeGroupsRequest
+    ListGroupsRequest
     ApiVersionsRequest
     CreateTopicsRequest
     DeleteTopicsRequest
@@ -80,6 +87,8 @@ served! {
     OffsetForLeaderEpochRequest
     DescribeConfigsRequest
     CreatePartitionsRequest
+    DeleteGroupsRequest
+    OffsetDeleteRequest
     DescribeClusterRequest
 }
 

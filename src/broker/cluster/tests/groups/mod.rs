@@ -3,9 +3,11 @@ use super::*;
 use crate::broker::cluster::group::OFFSETS_TOPIC;
 use crate::protocol::error_code::ErrorCode;
 
+mod admin;
 mod classic;
 mod fixed;
 mod moving;
+mod offsets;
 mod timing;
 
 pub(super) const GROUP: &str = "g";
@@ -133,7 +135,7 @@ impl Rig {
     }
 
     pub(super) fn state(&self) -> &'static str {
-        self.cluster.groups.by_id[GROUP].classic.state.name()
+        self.cluster.groups.by_id[GROUP].state()
     }
 
     /// Two members `a` (the leader) and `b` of a stable group, with their assignments `A` and `B`: ids and generation.

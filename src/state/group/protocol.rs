@@ -15,7 +15,7 @@ use crate::state::metadata::Cluster;
 use crate::topic_partition::TopicPartition;
 
 /// See [`Classic`] and [`Modern`].
-pub(super) enum Membership {
+pub(super) enum Protocol {
     Classic(Box<Classic>),
     Modern(Box<Modern>),
 }
@@ -24,13 +24,13 @@ pub(super) enum Membership {
 macro_rules! either {
     ($self:ident, $one:ident => $do:expr) => {
         match $self {
-            Membership::Classic($one) => $do,
-            Membership::Modern($one) => $do,
+            Protocol::Classic($one) => $do,
+            Protocol::Modern($one) => $do,
         }
     };
 }
 
-impl Membership {
+impl Protocol {
     pub(super) fn new(now: Instant, settings: Arc<Settings>, random: &mut SmallRng) -> Self {
         match settings.protocol {
             GroupProtocol::Classic => Self::Classic(Box::new(Classic::new(now, settings))),
