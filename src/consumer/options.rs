@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::builder::ConsumerBuilder;
-use crate::assignor::{Assignor, RangeAssignor, RoundRobinAssignor};
+use crate::assignor::{
+    Assignor, CooperativeStickyAssignor, RangeAssignor, RoundRobinAssignor, StickyAssignor,
+};
 use crate::client::Core;
 use crate::client::config::value;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,7 +38,7 @@ impl Default for GroupOptions {
             heartbeat_interval: Duration::from_secs(3),
             max_poll_interval: Duration::from_secs(300),
             rebalance_timeout: None,
-            assignors: vec![Arc::new(RangeAssignor)],
+            assignors: vec![Arc::new(RangeAssignor), Arc::new(CooperativeStickyAssignor::default())],
             auto_commit: true,
             auto_commit_interval: Duration::from_secs(5),
             auto_store: true,
@@ -102,10 +104,21 @@ impl ConsumerBuilder {
     }
 
     /// How the partitions are divided (`partition.assignment.strategy`): the first of these that all members know. Default
-    /// [`RangeAssignor`].
+    /// [`RangeAssignor`], then [`CooperativeStickyAssignor`], as Java's.
     ///
-    /// If all of them can do with it, members keep what stays theirs while the group rebalances (KIP-429); otherwise they give up
-    /// everything first.
+    /// If all of them can do with it, which [`RangeAssignor`] cannot, members keep what stays theirs while the group rebalances
+    /// (KIP-429); otherwise they give up everything first. So [`CooperativeStickyAssignor`] alone disturbs a group least; since it is in the
+    /// default list, members can be moved there one after the other.
+    ///
+    /// ```
+    /// # async fn f(client: milena::Client) -> milena::Result<()> {
+    /// use milena::assignor::CooperativeStickyAssignor;
+    /// use std::sync::Arc;
+    ///
+    /// let consumer = client.consumer().group("billing").topics(["orders"]);
+    /// let consumer = consumer.assignors([Arc::new(CooperativeStickyAssignor::default()) as _]).build().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn assignors(mut self, assignors: impl IntoIterator<Item = Arc<dyn Assignor>>) -> Self {
         self.group.assignors = assignors.into_iter().collect();
         self
@@ -233,6 +246,8 @@ fn assignor(name: &str) -> Result<Arc<dyn Assignor>> {
     Ok(match class {
         "range" | "RangeAssignor" => Arc::new(RangeAssignor),
         "roundrobin" | "RoundRobinAssignor" => Arc::new(RoundRobinAssignor),
+        "sticky" | "StickyAssignor" => Arc::new(StickyAssignor::default()),
+        "cooperative-sticky" | "CooperativeStickyAssignor" => Arc::new(CooperativeStickyAssignor::default()),
         _ => {
             let message = format!("partition.assignment.strategy: there is no assignor `{name}`");
             return Err(Error::new(ErrorKind::Config, message));
