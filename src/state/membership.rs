@@ -150,10 +150,11 @@ impl Membership {
         match &self.subscription {
             Subscription::Topics(topics) => self.group.subscribe(now, topics.clone(), None),
             Subscription::Matching(pattern) => {
-                let matching = cluster
-                    .topics
-                    .values()
-                    .filter(|topic| !topic.internal && !topic.partitions.is_empty() && pattern(&topic.name));
+                let matching = cluster.topics.values().filter(|topic| {
+                    let exists =
+                        topic.error != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION && !topic.partitions.is_empty();
+                    exists && !topic.internal && pattern(&topic.name)
+                });
                 let topics = matching.map(|topic| topic.name.clone()).collect();
                 self.group.subscribe(now, topics, Some(pattern.clone()));
             }

@@ -24,6 +24,8 @@ mod leader;
 mod offsets;
 mod reaction;
 mod requests;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -436,6 +438,7 @@ impl Group {
     }
 
     /// Under which id it takes part; generation -1: it does not.
+    #[cfg(test)]
     pub(crate) fn identity(&self) -> &Identity {
         self.membership.identity()
     }
