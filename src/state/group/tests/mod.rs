@@ -6,6 +6,7 @@ mod rounds;
 mod timers;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::offset_commit_response::{
@@ -14,13 +15,17 @@ use kafka_protocol::messages::offset_commit_response::{
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
-use kafka_protocol::messages::{BrokerId, GroupId, TopicName};
+use kafka_protocol::messages::{
+    BrokerId, FindCoordinatorResponse, GroupId, HeartbeatResponse, JoinGroupResponse, LeaveGroupResponse,
+    OffsetCommitResponse, OffsetFetchResponse, SyncGroupResponse, TopicName,
+};
 use uuid::Uuid;
 
 use super::*;
-use crate::assignor::{CooperativeStickyAssignor, RangeAssignor};
+use crate::assignor::{Assignor, CooperativeStickyAssignor, RangeAssignor};
 use crate::protocol::consumer_protocol::{Assignment, NEWEST, Numbers, Subscription};
 use crate::protocol::fetch::text;
+use crate::state::backoff::Backoff;
 use crate::state::metadata::{Node, Partition, Topic};
 
 const SECOND: Duration = Duration::from_secs(1);
