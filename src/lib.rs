@@ -52,5 +52,6 @@ pub use request_reply::{
 pub use state::consumer::{
     ConsumerMetrics, ConsumerNodeMetrics, IsolationLevel, Offset, OffsetReset, PositionReset, ResetReason,
 };
+pub use state::group::GroupProtocol;
 pub use state::reply::dialect::Dialect;
 pub use topic_partition::TopicPartition;

@@ -187,7 +187,7 @@ impl ConsumerBuilder {
             return Err(Error::closed("the client"));
         }
         let Self { core, settings, partitions, topics, group } = self;
-        let pattern = group.pattern.clone();
+        let (pattern, regex) = (group.pattern.clone(), group.regex.is_some());
         let membership = group.membership(now(), &core, &settings.rack);
         let cluster = core.cluster();
         let shared = Shared::new(core, Machine::new(settings, rand::random()), membership);
@@ -195,6 +195,7 @@ impl ConsumerBuilder {
             (Some(membership), Some(pattern)) => {
                 membership.subscribe(now, Subscription::Matching(pattern), &cluster);
             }
+            (Some(membership), None) if regex => membership.subscribe(now, Subscription::Regex, &cluster),
             (Some(membership), None) => {
                 membership.subscribe(now, Subscription::Topics(topics.into_iter().collect()), &cluster);
             }

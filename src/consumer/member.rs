@@ -132,6 +132,9 @@ impl Shared {
             while let Some((id, error)) = membership.poll_ended() {
                 ended.extend(inner.commits.remove(&id).map(|waiter| (waiter, error)));
             }
+            if membership.wants_refresh() {
+                self.core.refresh();
+            }
             (membership.next_deadline(), membership.topics_changed(), membership.wants_all_topics())
         };
         for (waiter, error) in ended {

@@ -3,11 +3,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::builder::ConsumerBuilder;
-use crate::assignor::{Assignor, RangeAssignor, RoundRobinAssignor};
+use crate::assignor::{
+    Assignor, CooperativeStickyAssignor, RangeAssignor, RoundRobinAssignor, StickyAssignor,
+};
 use crate::client::Core;
 use crate::client::config::value;
 use crate::error::{Error, ErrorKind, Result};
-use crate::state::group::{Group, Pattern, Settings};
+use crate::state::group::{Group, GroupProtocol, Pattern, Settings};
 use crate::state::membership::{Membership, Settings as Habits};
 
 /// What [`ConsumerBuilder`] was told about a group.
@@ -24,6 +26,9 @@ pub(super) struct GroupOptions {
     auto_commit: bool,
     auto_commit_interval: Duration,
     auto_store: bool,
+    protocol: GroupProtocol,
+    remote_assignor: Option<Arc<str>>,
+    pub(super) regex: Option<Arc<str>>,
 }
 
 impl Default for GroupOptions {
@@ -36,10 +41,13 @@ impl Default for GroupOptions {
             heartbeat_interval: Duration::from_secs(3),
             max_poll_interval: Duration::from_secs(300),
             rebalance_timeout: None,
-            assignors: vec![Arc::new(RangeAssignor)],
+            assignors: vec![Arc::new(RangeAssignor), Arc::new(CooperativeStickyAssignor::default())],
             auto_commit: true,
             auto_commit_interval: Duration::from_secs(5),
             auto_store: true,
+            protocol: GroupProtocol::Classic,
+            remote_assignor: None,
+            regex: None,
         }
     }
 }
@@ -63,6 +71,43 @@ impl ConsumerBuilder {
     /// [`ClientBuilder::metadata_max_age`](crate::ClientBuilder::metadata_max_age). It runs on the consumer's task and must be quick.
     pub fn topics_matching(mut self, matches: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.group.pattern = Some(Arc::new(matches));
+        self
+    }
+
+    /// Which protocol it is a member by (`group.protocol`). Default [`GroupProtocol::Classic`], as Java's.
+    ///
+    /// With [`GroupProtocol::Consumer`] (KIP-848) the coordinator assigns, so that [`ConsumerBuilder::assignors`] is not used, and how long
+    /// it waits for a sign of life and how often it wants one are options of the group (`consumer.session.timeout.ms`,
+    /// `consumer.heartbeat.interval.ms`), so that [`ConsumerBuilder::session_timeout`] and [`ConsumerBuilder::heartbeat_interval`] are not
+    /// used either. Members of both protocols can be in a group at the same time, which is how a group moves to it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> milena::Result<()> {
+    /// # let broker = milena::broker::Broker::start().await?;
+    /// # let client = milena::Client::connect(&broker.address()).await?;
+    /// use milena::GroupProtocol;
+    ///
+    /// let builder = client.consumer().group("billing").group_protocol(GroupProtocol::Consumer).topics(["orders"]);
+    /// # drop(builder);
+    /// # Ok(()) }
+    /// ```
+    pub fn group_protocol(mut self, protocol: GroupProtocol) -> Self {
+        self.group.protocol = protocol;
+        self
+    }
+
+    /// How the coordinator divides the partitions (`group.remote.assignor`): `uniform` or `range`, or another that was added to the nodes.
+    /// What most members ask for is done. Only with [`GroupProtocol::Consumer`]. Default: the group's, which is `uniform`.
+    pub fn group_remote_assignor(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.group.remote_assignor = Some(name.into());
+        self
+    }
+
+    /// Reads all topics whose whole names match this regular expression (of Google's RE2), those to come included: the coordinator finds
+    /// them. Only with [`GroupProtocol::Consumer`], and nodes from Kafka 4.0 on; elsewhere use [`ConsumerBuilder::topics_matching`].
+    pub fn topics_regex(mut self, regex: impl Into<Arc<str>>) -> Self {
+        self.group.regex = Some(regex.into());
         self
     }
 
@@ -102,10 +147,21 @@ impl ConsumerBuilder {
     }
 
     /// How the partitions are divided (`partition.assignment.strategy`): the first of these that all members know. Default
-    /// [`RangeAssignor`].
+    /// [`RangeAssignor`], then [`CooperativeStickyAssignor`], as Java's.
     ///
-    /// If all of them can do with it, members keep what stays theirs while the group rebalances (KIP-429); otherwise they give up
-    /// everything first.
+    /// If all of them can do with it, which [`RangeAssignor`] cannot, members keep what stays theirs while the group rebalances
+    /// (KIP-429); otherwise they give up everything first. So [`CooperativeStickyAssignor`] alone disturbs a group least; since it is in the
+    /// default list, members can be moved there one after the other.
+    ///
+    /// ```
+    /// # async fn f(client: milena::Client) -> milena::Result<()> {
+    /// use milena::assignor::CooperativeStickyAssignor;
+    /// use std::sync::Arc;
+    ///
+    /// let consumer = client.consumer().group("billing").topics(["orders"]);
+    /// let consumer = consumer.assignors([Arc::new(CooperativeStickyAssignor::default()) as _]).build().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn assignors(mut self, assignors: impl IntoIterator<Item = Arc<dyn Assignor>>) -> Self {
         self.group.assignors = assignors.into_iter().collect();
         self
@@ -146,6 +202,11 @@ impl GroupOptions {
             "enable.auto.commit" => self.auto_commit = value::boolean(key, text)?,
             "auto.commit.interval.ms" => self.auto_commit_interval = value::millis(key, text)?,
             "enable.auto.offset.store" => self.auto_store = value::boolean(key, text)?,
+            "group.protocol" => {
+                let words = [("classic", GroupProtocol::Classic), ("consumer", GroupProtocol::Consumer)];
+                self.protocol = value::one_of(key, text, &words)?;
+            }
+            "group.remote.assignor" => self.remote_assignor = Some(text.into()),
             "partition.assignment.strategy" => {
                 self.assignors = text.split(',').map(|name| assignor(name.trim())).collect::<Result<_>>()?;
             }
@@ -158,11 +219,15 @@ impl GroupOptions {
     pub(super) fn check(&self, topics: bool, partitions: bool) -> Result<()> {
         let invalid = |message: &str| Err(Error::new(ErrorKind::Config, message));
         let Some(id) = &self.id else {
-            return match self.pattern {
-                Some(_) => invalid("topics_matching needs a group"),
-                None => Ok(()),
+            return match self.pattern.is_some() || self.regex.is_some() {
+                true => invalid("topics_matching and topics_regex need a group"),
+                false => Ok(()),
             };
         };
+        let classic = self.protocol == GroupProtocol::Classic;
+        if classic && (self.regex.is_some() || self.remote_assignor.is_some()) {
+            return invalid("topics_regex and group_remote_assignor need GroupProtocol::Consumer");
+        }
         let shortest = Duration::from_millis(1);
         let rebalance = self.rebalance_timeout.unwrap_or(self.max_poll_interval);
         if id.is_empty() {
@@ -171,7 +236,8 @@ impl GroupOptions {
         if partitions {
             return invalid("the group assigns partitions: name topics instead");
         }
-        if topics == self.pattern.is_some() {
+        if [topics, self.pattern.is_some(), self.regex.is_some()].iter().filter(|asked| **asked).count() != 1
+        {
             return invalid("a consumer in a group reads either named topics or those that match");
         }
         if let Some(instance) = &self.instance {
@@ -215,6 +281,9 @@ impl GroupOptions {
             backoff: config.retry_backoff,
             assignors: self.assignors,
             rack: (!rack.is_empty()).then(|| rack.clone()),
+            protocol: self.protocol,
+            remote_assignor: self.remote_assignor,
+            regex: self.regex,
         };
         let habits = Habits {
             auto_commit: self.auto_commit.then_some(self.auto_commit_interval),
@@ -233,6 +302,8 @@ fn assignor(name: &str) -> Result<Arc<dyn Assignor>> {
     Ok(match class {
         "range" | "RangeAssignor" => Arc::new(RangeAssignor),
         "roundrobin" | "RoundRobinAssignor" => Arc::new(RoundRobinAssignor),
+        "sticky" | "StickyAssignor" => Arc::new(StickyAssignor::default()),
+        "cooperative-sticky" | "CooperativeStickyAssignor" => Arc::new(CooperativeStickyAssignor::default()),
         _ => {
             let message = format!("partition.assignment.strategy: there is no assignor `{name}`");
             return Err(Error::new(ErrorKind::Config, message));

@@ -2,8 +2,8 @@
 use std::sync::Arc;
 
 use kafka_protocol::messages::{
-    FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest,
-    OffsetFetchRequest, SyncGroupRequest,
+    ConsumerGroupHeartbeatRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest,
+    LeaveGroupRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 
 use crate::error::Result;
@@ -39,6 +39,11 @@ pub(super) fn call(what: What, client_id: Arc<str>) -> (Build, Read) {
         What::Leave(sender) => {
             (build::<LeaveGroupRequest>(client_id, move |version| sender.leave(version)), |outcome| {
                 read::<LeaveGroupRequest>(outcome, Answer::Leave)
+            })
+        }
+        What::Beat(plan) => {
+            (build::<ConsumerGroupHeartbeatRequest>(client_id, move |_| plan.request()), |outcome| {
+                read::<ConsumerGroupHeartbeatRequest>(outcome, Answer::Beat)
             })
         }
         What::Commit(plan) => {

@@ -59,7 +59,10 @@ impl<'a> Claims<'a> {
             let valid = |member: u32| {
                 classes.of_member.get(member as usize).is_some_and(|class| subscribes[*class as usize])
             };
-            owners[ends[0]..ends[1]].iter_mut().filter(|owner| !valid(**owner)).for_each(|owner| *owner = NONE);
+            owners[ends[0]..ends[1]]
+                .iter_mut()
+                .filter(|owner| !valid(**owner))
+                .for_each(|owner| *owner = NONE);
         }
         owners
     }
@@ -82,8 +85,7 @@ impl<'a> Claims<'a> {
                 numbers.iter().map(move |number| base + *number as usize)
             });
             // Set aside what it claims itself in the newest generation; whatever else is claimed stays back.
-            let mut free: Vec<usize> =
-                own.filter(|partition| newest[*partition] <= generation).collect();
+            let mut free: Vec<usize> = own.filter(|partition| newest[*partition] <= generation).collect();
             free.iter().for_each(|partition| newest[*partition] = i32::MIN);
             let mut handed = Partitions::with_capacity(planned.iter().count(), planned.len());
             for (topic, numbers) in planned.iter() {

@@ -28,7 +28,14 @@ impl Plan<'_> {
         }
     }
 
-    fn deal_job(&mut self, job: u32, table: &mut Vec<u32>, turn: &mut usize, left: &mut [i32], has: &mut [u32]) {
+    fn deal_job(
+        &mut self,
+        job: u32,
+        table: &mut Vec<u32>,
+        turn: &mut usize,
+        left: &mut [i32],
+        has: &mut [u32],
+    ) {
         let (classes, topic) = (self.classes, self.classes.jobs[job as usize].topic as usize);
         let range = self.bases[topic]..self.bases[topic + 1];
         let owners = &mut self.owners[range.clone()];

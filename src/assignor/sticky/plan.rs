@@ -140,12 +140,14 @@ impl<'a> Plan<'a> {
             part.jobs.iter().for_each(|job| job_part[*job as usize] = number as u32);
         }
         for (number, part) in parts.iter().enumerate() {
-            for member in part.members.iter().flat_map(|class| &self.classes.members[*class as usize].members) {
+            for member in part.members.iter().flat_map(|class| &self.classes.members[*class as usize].members)
+            {
                 let elsewhere = |job: u32| {
                     let class = self.classes.jobs[job as usize].class;
                     class.is_none_or(|class| job_part[class as usize] != number as u32)
                 };
-                let lost: Vec<_> = self.held(*member).into_iter().filter(|(job, _)| elsewhere(*job)).collect();
+                let lost: Vec<_> =
+                    self.held(*member).into_iter().filter(|(job, _)| elsewhere(*job)).collect();
                 if !lost.is_empty() {
                     self.give_up(*member, lost);
                 }
@@ -166,7 +168,8 @@ impl<'a> Plan<'a> {
         };
         let above = members().filter(|(_, _, above)| *above > 0).count();
         let mut network = Network::new(base + part.jobs.len() + part.members.len() + above);
-        let (mut job_node, mut class_node) = (vec![0; classes.job_classes.len()], vec![0; classes.members.len()]);
+        let (mut job_node, mut class_node) =
+            (vec![0; classes.job_classes.len()], vec![0; classes.members.len()]);
         let class_base = base + part.jobs.len();
         part.members.iter().enumerate().for_each(|(at, class)| class_node[*class as usize] = class_base + at);
         let mut supply = 0;
@@ -283,7 +286,8 @@ impl<'a> Plan<'a> {
         let held = self.held(member);
         let mut jobs: Vec<(u32, i32)> = Vec::new();
         for (class, count) in by_class.into_iter().filter(|(_, count)| *count > 0) {
-            let of_class = held.iter().filter(|(job, _)| self.classes.jobs[*job as usize].class == Some(class));
+            let of_class =
+                held.iter().filter(|(job, _)| self.classes.jobs[*job as usize].class == Some(class));
             let mut heap: BinaryHeap<(i32, Reverse<u32>, Reverse<u32>)> = of_class
                 .map(|(job, count)| {
                     let topic = self.classes.jobs[*job as usize].topic;
@@ -310,7 +314,8 @@ impl<'a> Plan<'a> {
     /// Whether a job has no replica in the rack of a member.
     fn across(&self, job: u32, member: u32) -> bool {
         let Some(class) = self.classes.jobs[job as usize].class else { return false };
-        let (to, class_of) = (&self.classes.job_classes[class as usize].to, self.classes.of_member[member as usize]);
+        let (to, class_of) =
+            (&self.classes.job_classes[class as usize].to, self.classes.of_member[member as usize]);
         to.binary_search_by_key(&class_of, |(class, _)| *class).is_ok_and(|place| to[place].1)
     }
 
@@ -323,8 +328,11 @@ impl<'a> Plan<'a> {
             .iter()
             .flat_map(|class| classes.members[*class as usize].members.iter().copied())
             .collect();
-        let jobs: Vec<u32> =
-            part.jobs.iter().flat_map(|job| classes.job_classes[*job as usize].jobs.iter().copied()).collect();
+        let jobs: Vec<u32> = part
+            .jobs
+            .iter()
+            .flat_map(|job| classes.job_classes[*job as usize].jobs.iter().copied())
+            .collect();
         let (source, sink, job_base) = (0, 1, 2);
         let hub_base = job_base + jobs.len();
         let class_base = hub_base + part.jobs.len();
@@ -358,7 +366,12 @@ impl<'a> Plan<'a> {
             for (job, count) in self.held(*member) {
                 let (node, (cost, _)) = (job_node[job as usize], avoid.costs(self.across(job, *member)));
                 let keeps = if cost < MUCH { count } else { 0 };
-                kept.push((*member, job, count, network.edge(node, member_base + at, count - keeps, keeps, cost)));
+                kept.push((
+                    *member,
+                    job,
+                    count,
+                    network.edge(node, member_base + at, count - keeps, keeps, cost),
+                ));
                 loads[at] += keeps;
                 supply[node - job_base] += count - keeps;
             }

@@ -262,7 +262,8 @@ impl Consumer {
         self.tickets
     }
 
-    fn report(&mut self, error: Error) {
+    /// The application is told of it by the next hand-over.
+    pub(crate) fn report(&mut self, error: Error) {
         if self.errors.len() < MAX_ERRORS {
             self.errors.push_back(error);
         }

@@ -76,6 +76,8 @@ pub(super) struct Modern {
     ids: BTreeMap<Arc<str>, Uuid>,
     /// It leaves when all is given up.
     quitting: bool,
+    /// The application was told of what is wrong with its topics.
+    warned: bool,
     leaving: Option<i32>,
     failures: u32,
     not_before: Option<Instant>,
@@ -101,6 +103,7 @@ impl Modern {
             target: None,
             ids: BTreeMap::new(),
             quitting: false,
+            warned: false,
             leaving: None,
             failures: 0,
             not_before: None,
@@ -200,7 +203,7 @@ impl Modern {
             let text = format!("the coordinator put a member into epoch {}", answer.member_epoch);
             return Err(Error::new(ErrorKind::Protocol, text).in_api(Api::Beat.name()));
         }
-        (self.state, self.failures) = (State::Member, 0);
+        (self.state, self.failures, self.warned) = (State::Member, 0, false);
         self.identity.generation = answer.member_epoch;
         // Version 0 lets the coordinator choose.
         if let Some(member) = answer.member_id.as_deref().filter(|member| !member.is_empty()) {
@@ -221,6 +224,13 @@ impl Modern {
             self.ask_topics = None;
         }
         Ok(())
+    }
+
+    /// What is wrong goes on by itself, with the next heartbeat. Says whether the application is to be told.
+    pub(super) fn warn(&mut self, now: Instant, random: &mut SmallRng) -> bool {
+        self.full = true;
+        self.back_off(now, random);
+        !std::mem::replace(&mut self.warned, true)
     }
 
     /// No heartbeat is under way any more. Says whether this was it, and about what this member is now.
@@ -347,7 +357,7 @@ impl Modern {
             events.push_back(Event::Topics);
         }
         if !unknown {
-            self.target = None;
+            (self.target, self.ask_topics) = (None, None);
         } else if self.ask_topics.is_none_or(|at| at <= now) {
             self.ask_topics = Some(now + self.settings.backoff.max);
             events.push_back(Event::Refresh);
@@ -423,8 +433,9 @@ impl Modern {
     pub(super) fn next_deadline(&self, known: bool) -> Option<Instant> {
         let beats = known && self.state == State::Member && self.beating.is_none();
         let heartbeat = self.clocks.heartbeat().filter(|_| beats && self.not_before.is_none());
-        let wait = self.not_before.filter(|_| known);
-        [wait, heartbeat, self.ask_topics, self.clocks.next_deadline()].into_iter().flatten().min()
+        let ask = self.ask_topics.filter(|_| self.revoking.is_empty());
+        let sends = [self.not_before, heartbeat, ask].into_iter().filter(|_| known);
+        sends.chain([self.clocks.next_deadline()]).flatten().min()
     }
 
     // Looks

@@ -12,6 +12,8 @@
 //! - What is committed was handed out and finished with before; what is committed of a partition never goes back.
 //! - Nothing of a partition is handed out before it is told to be assigned, nor after it is told to be revoked or lost.
 //! - A revoked partition is given up when the application is done with what it was handed of it, or the time for that is over.
+mod partitions;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +31,8 @@ pub(crate) enum Subscription {
     Topics(BTreeSet<Arc<str>>),
     /// Topics whose names match, those to come included.
     Matching(Pattern),
+    /// Topics that the coordinator finds by the regular expression it was told.
+    Regex,
 }
 
 #[derive(Debug, Clone)]
@@ -111,6 +115,7 @@ pub(crate) struct Membership {
     ended: VecDeque<(u64, Option<Error>)>,
     failure: Option<Error>,
     topics_changed: bool,
+    refresh: bool,
     /// How many partitions were taken away so far.
     removals: u64,
 }
@@ -134,6 +139,7 @@ impl Membership {
             ended: VecDeque::new(),
             failure: None,
             topics_changed: false,
+            refresh: false,
             removals: 0,
         }
     }
@@ -149,11 +155,13 @@ impl Membership {
     fn resubscribe(&mut self, now: Instant, cluster: &Cluster) {
         match &self.subscription {
             Subscription::Topics(topics) => self.group.subscribe(now, topics.clone(), None),
+            Subscription::Regex => self.group.subscribe(now, BTreeSet::new(), None),
             Subscription::Matching(pattern) => {
-                let matching = cluster
-                    .topics
-                    .values()
-                    .filter(|topic| !topic.internal && !topic.partitions.is_empty() && pattern(&topic.name));
+                let matching = cluster.topics.values().filter(|topic| {
+                    let exists =
+                        topic.error != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION && !topic.partitions.is_empty();
+                    exists && !topic.internal && pattern(&topic.name)
+                });
                 let topics = matching.map(|topic| topic.name.clone()).collect();
                 self.group.subscribe(now, topics, Some(pattern.clone()));
             }
@@ -319,6 +327,8 @@ impl Membership {
                     self.notify(Notice::Lost(partitions));
                 }
                 Event::Failed(error) => self.failure = Some(error),
+                Event::Warned(error) => reader.report(error),
+                Event::Refresh => self.refresh = true,
                 Event::Topics => self.topics_changed = true,
                 Event::Committed { id, done, error } => self.committed(reader, id, done, error),
                 Event::Offset(name, found) => {
@@ -381,7 +391,12 @@ impl Membership {
     }
 
     pub(crate) fn wants_all_topics(&self) -> bool {
-        matches!(self.subscription, Subscription::Matching(_))
+        matches!(self.subscription, Subscription::Matching(_) | Subscription::Regex)
+    }
+
+    /// Whether metadata is to be asked for again, since it was last asked.
+    pub(crate) fn wants_refresh(&mut self) -> bool {
+        std::mem::take(&mut self.refresh)
     }
 
     /// Whether the topics changed whose metadata is needed, since it was last asked.
@@ -389,81 +404,7 @@ impl Membership {
         std::mem::take(&mut self.topics_changed)
     }
 
-    // The parts
-
-    fn assigned(&mut self, reader: &mut Consumer, now: Instant, partitions: Vec<TopicPartition>) {
-        for partition in &partitions {
-            self.progress.insert(partition.clone(), Progress { committed: -1, ..Progress::default() });
-            reader.add_waiting(now, partition.clone());
-            if self.paused.remove(partition) {
-                reader.pause(partition);
-            }
-        }
-        self.paused.clear();
-        if let Some(interval) = self.settings.auto_commit {
-            self.commit_at.get_or_insert(now + interval);
-        }
-        self.group.fetch(partitions.iter().cloned());
-        self.notify(Notice::Assigned(partitions));
-    }
-
-    fn revoke(&mut self, reader: &mut Consumer, now: Instant, partitions: Vec<TopicPartition>) {
-        partitions.iter().for_each(|partition| reader.hold(partition));
-        let until = now + self.settings.revoke_within;
-        let revoking = self.revoking.get_or_insert_with(|| Revoking {
-            partitions: BTreeSet::new(),
-            stage: Stage::Application,
-            until,
-        });
-        revoking.partitions.extend(partitions.iter().cloned());
-        revoking.stage = Stage::Application;
-        self.notify(Notice::Revoked(partitions));
-    }
-
-    fn notify(&mut self, notice: Notice) {
-        if self.listening {
-            self.notices.push_back(notice);
-        }
-    }
-
-    /// Whether the application has finished with what it was handed of what is to be given up.
-    fn is_idle(&self) -> bool {
-        let mut partitions = self.revoking.iter().flat_map(|revoking| &revoking.partitions);
-        !partitions.any(|partition| self.progress.get(partition).is_some_and(|progress| progress.unfinished))
-    }
-
-    /// The application is done: commit, then give up.
-    fn give_up(&mut self, reader: &mut Consumer, now: Instant) {
-        let Some(partitions) = self.revoking.as_ref().map(|revoking| revoking.partitions.clone()) else {
-            return;
-        };
-        if self.settings.auto_commit.is_some() {
-            let offsets = self.committable(reader, |name| partitions.contains(name));
-            if !offsets.is_empty() {
-                let id = self.start_commit(offsets, now + self.settings.commit_within);
-                if let Some(revoking) = &mut self.revoking {
-                    revoking.stage = Stage::Commit(id);
-                }
-                return;
-            }
-        }
-        self.given_up(reader);
-    }
-
-    fn given_up(&mut self, reader: &mut Consumer) {
-        let Some(revoking) = self.revoking.take() else { return };
-        let paused = reader.paused().into_iter().filter(|partition| revoking.partitions.contains(partition));
-        self.paused.extend(paused);
-        revoking.partitions.iter().for_each(|partition| self.remove(reader, partition));
-        self.group.revoked();
-    }
-
-    fn remove(&mut self, reader: &mut Consumer, partition: &TopicPartition) {
-        reader.remove(partition);
-        self.progress.remove(partition);
-        self.removals += 1;
-        self.last.take_if(|last| last == partition);
-    }
+    // Shared by the parts
 
     fn start_commit(&mut self, offsets: BTreeMap<TopicPartition, Place>, until: Instant) -> u64 {
         self.ids += 1;
