@@ -16,6 +16,9 @@ use super::super::{Call, Cluster, Reply};
 use super::Handle;
 use crate::protocol::error_code::ErrorCode;
 
+/// The first version of SyncGroup that must say which protocol it is about.
+const NAMES_PROTOCOL: i16 = 5;
+
 /// Whether this node serves a group, unless a fault says otherwise.
 pub(super) fn check(cluster: &Cluster, call: &Call, group: &str) -> Result<(), ErrorCode> {
     if let Some(code) = call.injected_at_all() {
@@ -84,8 +87,13 @@ impl Handle for SyncGroupRequest {
     }
 
     fn handle(self, cluster: &mut Cluster, call: &Call) -> Reply<SyncGroupResponse> {
-        if let Err(code) = check(cluster, call, &self.group_id).and_then(|()| known(cluster, &self.group_id))
-        {
+        let named =
+            call.version < NAMES_PROTOCOL || self.protocol_type.is_some() && self.protocol_name.is_some();
+        let checked = match named {
+            true => check(cluster, call, &self.group_id).and_then(|()| known(cluster, &self.group_id)),
+            false => Err(call.injected_at_all().unwrap_or(ErrorCode::INCONSISTENT_GROUP_PROTOCOL)),
+        };
+        if let Err(code) = checked {
             return Reply::Now(refused_sync(code).with_throttle_time_ms(call.throttle_ms()));
         }
         cluster.park_for_group(call);

@@ -32,6 +32,11 @@ fn check_partition(cluster: &Cluster, call: &Call, topic: &str, index: i32) -> R
     }
 }
 
+/// Whether the group was asked about a partition. Kafka tells first where it was not.
+fn is_asked(code: i16) -> bool {
+    code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.code()
+}
+
 /// Whether the sender may commit; a group that nobody manages is made.
 fn admit(request: &OffsetCommitRequest, cluster: &mut Cluster, call: &Call) -> Result<(), ErrorCode> {
     cluster.check_writable(call, &request.group_id)?;
@@ -96,6 +101,7 @@ impl Handle for OffsetCommitRequest {
                 let answer = OffsetCommitResponsePartition::default().with_partition_index(index);
                 answers.push(answer.with_error_code(code));
             }
+            answers.sort_by_key(|answer| is_asked(answer.error_code));
             let topic = OffsetCommitResponseTopic::default().with_name(topic.name.clone());
             response.topics.push(topic.with_partitions(answers));
         }
@@ -148,7 +154,8 @@ impl Handle for OffsetDeleteRequest {
                 let answer = OffsetDeleteResponsePartition::default().with_partition_index(index);
                 answer.with_error_code(deleted.err().map_or(0, ErrorCode::code))
             };
-            let partitions = topic.partitions.iter().map(delete).collect();
+            let mut partitions: Vec<_> = topic.partitions.iter().map(delete).collect();
+            partitions.sort_by_key(|answer| is_asked(answer.error_code));
             let topic = OffsetDeleteResponseTopic::default().with_name(topic.name.clone());
             response.topics.push(topic.with_partitions(partitions));
         }
