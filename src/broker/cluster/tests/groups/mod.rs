@@ -5,6 +5,7 @@ use crate::protocol::error_code::ErrorCode;
 
 mod admin;
 mod classic;
+mod consumer;
 mod fixed;
 mod moving;
 mod offsets;
