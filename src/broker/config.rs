@@ -85,6 +85,7 @@ pub(crate) struct Config {
     pub(crate) consumer_group_max_size: usize,
     pub(crate) consumer_session_timeout: Duration,
     pub(crate) consumer_heartbeat_interval: Duration,
+    pub(crate) consumer_assignment_interval: Duration,
     /// In characters.
     pub(crate) offset_metadata_max: usize,
     /// The shortest and the longest allowed.
@@ -120,6 +121,8 @@ impl Default for Config {
             consumer_group_max_size: i32::MAX as usize,
             consumer_session_timeout: Duration::from_secs(45),
             consumer_heartbeat_interval: Duration::from_secs(5),
+            // Kafka makes targets once a second at most; tests would rather not wait.
+            consumer_assignment_interval: Duration::ZERO,
             session_timeouts: (Duration::from_secs(6), Duration::from_secs(30 * 60)),
         }
     }
@@ -156,6 +159,9 @@ impl Config {
             "group.consumer.max.size" => self.consumer_group_max_size = number(key, value)?,
             "group.consumer.session.timeout.ms" => self.consumer_session_timeout = time(key, value)?,
             "group.consumer.heartbeat.interval.ms" => self.consumer_heartbeat_interval = time(key, value)?,
+            "group.consumer.assignment.interval.ms" => {
+                self.consumer_assignment_interval = time(key, value)?;
+            }
             "group.max.size" => self.group_max_size = number(key, value)?,
             "group.min.session.timeout.ms" => self.session_timeouts.0 = time(key, value)?,
             "group.max.session.timeout.ms" => self.session_timeouts.1 = time(key, value)?,

@@ -57,6 +57,7 @@ impl Cluster {
     pub(super) fn consumer_terms(&self) -> ConsumerTerms {
         let config = &self.config;
         ConsumerTerms {
+            assignment_interval: config.consumer_assignment_interval,
             session_timeout: config.consumer_session_timeout,
             max_size: config.consumer_group_max_size,
         }

@@ -18,14 +18,13 @@ fn the_embedded_broker_answers_as_kafka_does() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let port =
         |address: &str| address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).unwrap();
-    let broker = runtime
-        .block_on(
-            Broker::builder()
-                .auto_create_topics(false)
-                .config("group.min.session.timeout.ms", "1000")
-                .start(),
-        )
-        .unwrap();
+    // As the settings of the real one.
+    let broker = Broker::builder()
+        .auto_create_topics(false)
+        .config("group.min.session.timeout.ms", "1000")
+        .config("group.consumer.session.timeout.ms", "6000")
+        .config("group.consumer.heartbeat.interval.ms", "300");
+    let broker = runtime.block_on(broker.start()).unwrap();
     let embedded = script::play(port(&broker.address()));
     let real = script::play(port(&kafka.bootstrap()));
     let differences: Vec<_> = real

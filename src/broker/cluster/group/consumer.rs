@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::ConsumerGroupHeartbeatRequest;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
@@ -27,9 +28,11 @@ const GONE: i32 = -1;
 pub(crate) struct ConsumerTerms {
     pub(crate) session_timeout: Duration,
     pub(crate) max_size: usize,
+    /// How long targets stay as they are, once they were made.
+    pub(crate) assignment_interval: Duration,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Consumer {
     pub(crate) epoch: i32,
     /// The epoch that targets were made for.
@@ -38,6 +41,15 @@ pub(crate) struct Consumer {
     pub(crate) members: Vec<ConsumerMember>,
     /// The topics subscribed to, by id, and how many partitions each had when targets were made.
     seen: BTreeMap<Uuid, usize>,
+    /// When targets were made last.
+    assigned: Option<Instant>,
+}
+
+impl Default for Consumer {
+    /// A group begins at epoch 1, and the first subscription raises it.
+    fn default() -> Self {
+        Self { epoch: 1, target_epoch: 0, members: Vec::new(), seen: BTreeMap::new(), assigned: None }
+    }
 }
 
 /// What a member is told.
@@ -111,16 +123,18 @@ impl Consumer {
         if self.members.len() >= terms.max_size && self.member(&request.member_id).is_err() {
             return Err(ErrorCode::GROUP_MAX_SIZE_REACHED);
         }
-        let (at, mut changed) = self.admit(request, owned.as_ref())?;
+        let at = self.admit(request, owned.as_ref())?;
         let before = self.members[at].assigned.clone();
-        changed |= update(&mut self.members[at], request, client);
+        let changed = update(&mut self.members[at], request, client);
         let seen = self.subscribed(topics);
         if changed || seen != self.seen {
             self.epoch += 1;
             self.seen = seen;
         }
-        if self.epoch > self.target_epoch {
+        let rested = self.assigned.is_none_or(|at| now >= at + terms.assignment_interval);
+        if self.epoch > self.target_epoch && rested {
             self.make_targets(topics);
+            self.assigned = Some(now);
         }
         let held: BTreeSet<Place> = self.members.iter().flat_map(ConsumerMember::held).copied().collect();
         let target_epoch = self.target_epoch;
@@ -139,12 +153,12 @@ impl Consumer {
         })
     }
 
-    /// The place of the member in the list, new ones included, and whether it is new.
+    /// The place of the member in the list, new ones included.
     fn admit(
         &mut self,
         request: &ConsumerGroupHeartbeatRequest,
         owned: Option<&BTreeSet<Place>>,
-    ) -> Result<(usize, bool), ErrorCode> {
+    ) -> Result<usize, ErrorCode> {
         let joins = request.member_epoch == 0;
         let at = match &request.instance_id {
             None => self.members.iter().position(|member| member.id == request.member_id),
@@ -170,7 +184,7 @@ impl Consumer {
                 return Err(ErrorCode::UNKNOWN_MEMBER_ID);
             }
             self.members.push(ConsumerMember::new(request.member_id.clone()));
-            return Ok((self.members.len() - 1, true));
+            return Ok(self.members.len() - 1);
         };
         let member = &self.members[at];
         // The answer that raised the epoch may have been lost.
@@ -178,8 +192,8 @@ impl Consumer {
             let has = |owned: &BTreeSet<Place>| owned.iter().all(|place| member.assigned.contains_key(place));
             request.member_epoch == member.previous_epoch && owned.is_some_and(has)
         };
-        if request.member_epoch == member.epoch || request.member_epoch < member.epoch && repeats() {
-            Ok((at, false))
+        if joins || request.member_epoch == member.epoch || request.member_epoch < member.epoch && repeats() {
+            Ok(at)
         } else {
             Err(ErrorCode::FENCED_MEMBER_EPOCH)
         }
@@ -225,22 +239,33 @@ impl Consumer {
                 member.revoke_by = None;
             }
         } else {
-            self.fence(id);
+            self.fence(std::slice::from_ref(id));
         }
         Ok(Beat { member: id.clone(), epoch: request.member_epoch, assignment: None })
     }
 
-    /// Takes a static member out for an administrator.
-    pub(crate) fn remove_instance(&mut self, instance: &str) -> Result<(), ErrorCode> {
-        let id = self.of_instance(instance).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?.id.clone();
-        self.fence(&id);
-        Ok(())
+    /// Takes members out for an administrator, who may name the instance alone.
+    pub(crate) fn remove(&mut self, leaving: &[MemberIdentity]) -> Vec<ErrorCode> {
+        let find = |leaving: &MemberIdentity| {
+            let holder = match leaving.group_instance_id.as_deref() {
+                Some(instance) => self.of_instance(instance).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)?,
+                None => self.member(&leaving.member_id)?,
+            };
+            match leaving.member_id.is_empty() || holder.id == leaving.member_id {
+                true => Ok(holder.id.clone()),
+                false => Err(ErrorCode::FENCED_INSTANCE_ID),
+            }
+        };
+        let found: Vec<Result<StrBytes, ErrorCode>> = leaving.iter().map(find).collect();
+        let gone: Vec<StrBytes> = found.iter().flatten().cloned().collect();
+        self.fence(&gone);
+        found.into_iter().map(|found| found.err().unwrap_or(ErrorCode::NONE)).collect()
     }
 
-    /// Takes a member out, and all that it had.
-    fn fence(&mut self, id: &str) {
-        self.members.retain(|member| *member.id != *id);
-        self.epoch += 1;
+    /// Takes members out, and all that they had.
+    fn fence(&mut self, ids: &[StrBytes]) {
+        self.members.retain(|member| !ids.contains(&member.id));
+        self.epoch += i32::from(!ids.is_empty());
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
@@ -251,8 +276,8 @@ impl Consumer {
         let is_due = |at: &Option<Instant>| at.is_some_and(|at| at <= now);
         let late = |member: &&ConsumerMember| is_due(&member.expires) || is_due(&member.revoke_by);
         let late: Vec<StrBytes> = self.members.iter().filter(late).map(|member| member.id.clone()).collect();
-        for id in late {
-            self.fence(&id);
+        for id in &late {
+            self.fence(std::slice::from_ref(id));
         }
     }
 
@@ -291,10 +316,11 @@ impl Consumer {
     }
 
     pub(super) fn admit_offset_fetch(&self, id: Option<&str>, epoch: i32) -> Result<(), ErrorCode> {
-        if id.is_none_or(str::is_empty) && epoch < 0 {
-            return Ok(());
-        }
-        match self.member(id.unwrap_or_default())?.epoch == epoch {
+        let Some(id) = id else {
+            // Kafka trips over an epoch of nobody.
+            return if epoch < 0 { Ok(()) } else { Err(ErrorCode::UNKNOWN_SERVER_ERROR) };
+        };
+        match self.member(id)?.epoch == epoch {
             true => Ok(()),
             false => Err(ErrorCode::STALE_MEMBER_EPOCH),
         }

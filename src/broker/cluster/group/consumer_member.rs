@@ -75,7 +75,7 @@ impl ConsumerMember {
     }
 
     /// What others have to wait for.
-    pub(super) fn held(&self) -> impl Iterator<Item = &Place> {
+    pub(crate) fn held(&self) -> impl Iterator<Item = &Place> {
         self.assigned.keys().chain(self.revoking.keys())
     }
 

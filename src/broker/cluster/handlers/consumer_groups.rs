@@ -33,8 +33,7 @@ fn by_topic<'a>(places: impl IntoIterator<Item = &'a Place>) -> BTreeMap<Uuid, V
 /// What a heartbeat must not say, whoever sends it.
 fn check(request: &ConsumerGroupHeartbeatRequest, version: i16) -> Result<(), ErrorCode> {
     let is_empty = |text: &Option<StrBytes>| text.as_ref().is_some_and(|text| text.is_empty());
-    let subscribes = request.subscribed_topic_names.as_ref().is_some_and(|names| !names.is_empty())
-        || request.subscribed_topic_regex.as_ref().is_some_and(|pattern| !pattern.is_empty());
+    let subscribes = request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some();
     let owns_nothing = request.topic_partitions.as_ref().is_some_and(Vec::is_empty);
     let wrong = request.group_id.is_empty()
         || is_empty(&request.instance_id)
@@ -145,7 +144,7 @@ fn describe_member(topics: &Topics, member: &ConsumerMember, version: i16) -> de
         .with_client_host(StrBytes::from_static_str(CLIENT_HOST))
         .with_subscribed_topic_names(member.topics.iter().cloned().map(TopicName).collect())
         .with_subscribed_topic_regex(Some(member.pattern.clone()))
-        .with_assignment(describe_places(topics, member.assigned.keys()))
+        .with_assignment(describe_places(topics, member.held()))
         .with_target_assignment(describe_places(topics, &member.target))
         .with_member_type(if version >= 1 { 1 } else { -1 })
 }

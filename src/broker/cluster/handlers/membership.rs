@@ -194,15 +194,6 @@ fn leave(
 ) -> Vec<ErrorCode> {
     match &mut group.members {
         Members::Classic { group, .. } => group.leave(call.now, members, terms, out),
-        Members::Consumer(group) => {
-            // Members of this protocol leave in their own way; an administrator may remove static ones.
-            let leave = |member: &MemberIdentity| match &member.group_instance_id {
-                Some(instance) if member.member_id.is_empty() => {
-                    group.remove_instance(instance).err().unwrap_or(ErrorCode::NONE)
-                }
-                _ => ErrorCode::UNKNOWN_MEMBER_ID,
-            };
-            members.iter().map(leave).collect()
-        }
+        Members::Consumer(group) => group.remove(members),
     }
 }

@@ -5,13 +5,13 @@ impl Play {
     /// Where coordinators are. The first search has Kafka make the topic.
     pub(super) fn coordinators(&mut self) {
         let ask = FindCoordinatorRequest::default().with_coordinator_keys(vec![text("embedded-ready")]);
-        crate::support::kafka::wait_for("a coordinator", super::super::super::LONGEST, || {
+        crate::support::kafka::wait_for("a coordinator", SOON, || {
             let found = self.connection.call(4, &ask).coordinators.remove(0);
             let listed = self.connection.call(4, &ListGroupsRequest::default()).error_code;
             if found.error_code == 0 && listed == 0 { Ok(()) } else { Err(found.error_code.to_string()) }
         });
         let beat = heartbeat("embedded-ready", "m", 0);
-        crate::support::kafka::wait_for("its groups", super::super::super::LONGEST, || {
+        crate::support::kafka::wait_for("its groups", SOON, || {
             match self.connection.call(4, &beat).error_code {
                 25 => Ok(()),
                 code => Err(code.to_string()),

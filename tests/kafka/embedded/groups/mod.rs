@@ -1,6 +1,7 @@
 //! Consumer groups: membership, offsets, administration.
 mod admin;
 mod classic;
+mod consumer;
 mod offsets;
 
 use bytes::Bytes;
@@ -9,6 +10,9 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::script::{Play, TOPIC, name};
 use super::wire::Connection;
+
+/// Longer than Kafka needs for anything here.
+const SOON: std::time::Duration = std::time::Duration::from_secs(30);
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
@@ -115,6 +119,7 @@ impl Play {
         self.commits();
         self.fetches();
         self.administration();
+        self.consumer_protocol();
     }
 
     fn open(&self) -> Connection {
@@ -131,7 +136,7 @@ impl Play {
     /// Waits until a group is in a state: requests on other connections overtake each other.
     fn until(&mut self, group: &str, state: &str) {
         let request = DescribeGroupsRequest::default().with_groups(vec![id(group)]);
-        crate::support::kafka::wait_for(state, super::super::LONGEST, || {
+        crate::support::kafka::wait_for(state, SOON, || {
             let group = self.connection.call(5, &request).groups.remove(0);
             if &*group.group_state == state { Ok(()) } else { Err(group.group_state.to_string()) }
         });
