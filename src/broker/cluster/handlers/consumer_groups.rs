@@ -16,10 +16,19 @@ use super::super::{Call, Cluster, Reply, Topics, new_uuid};
 use super::Handle;
 use super::groups::{CLIENT_HOST, GROUP_OPERATIONS};
 use super::membership::named;
+use crate::broker::config::Release;
 use crate::protocol::error_code::ErrorCode;
 
 /// The first version of the heartbeat with patterns, and with ids that clients make up.
 const CLIENT_IDS: i16 = 1;
+
+/// Before 4.0 the protocol is there, and off unless one asks for it.
+fn offered(cluster: &Cluster) -> Result<(), ErrorCode> {
+    match cluster.config.release < Release::V4_0 {
+        true => Err(ErrorCode::UNSUPPORTED_VERSION),
+        false => Ok(()),
+    }
+}
 
 /// Partitions by topic.
 fn by_topic<'a>(places: impl IntoIterator<Item = &'a Place>) -> BTreeMap<Uuid, Vec<i32>> {
@@ -93,8 +102,10 @@ impl Handle for ConsumerGroupHeartbeatRequest {
             .with_throttle_time_ms(call.throttle_ms())
             .with_error_message(None)
             .with_member_id(None);
-        let checked = call.injected_at_all().map_or_else(|| check(&self, call.version), Err);
-        let checked = checked.and_then(|()| cluster.check_coordinator(call, &self.group_id));
+        let checked = call.injected_at_all().map_or_else(|| offered(cluster), Err);
+        let checked = checked
+            .and_then(|()| check(&self, call.version))
+            .and_then(|()| cluster.check_coordinator(call, &self.group_id));
         if checked.is_ok() && self.member_id.is_empty() {
             self.member_id = StrBytes::from_string(new_uuid(&mut cluster.random).to_string());
         }
@@ -161,7 +172,7 @@ impl Handle for ConsumerGroupDescribeRequest {
             let checked = match call.injected_at_all() {
                 Some(code) => Err(code),
                 None if id.is_empty() => Err(ErrorCode::INVALID_GROUP_ID),
-                None => cluster.check_coordinator(call, &id),
+                None => offered(cluster).and_then(|()| cluster.check_coordinator(call, &id)),
             };
             let group = checked.and_then(|()| {
                 let group = cluster.groups.get(&id).and_then(Group::consumer);

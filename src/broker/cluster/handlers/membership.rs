@@ -44,12 +44,16 @@ impl Handle for JoinGroupRequest {
         let (least, most) = cluster.config.session_timeouts;
         let session = super::super::millis(self.session_timeout_ms);
         let checked = match check(cluster, call, &self.group_id) {
-            Ok(()) if !(least..=most).contains(&session) => Err(ErrorCode::INVALID_SESSION_TIMEOUT),
+            Err(code) if call.injected_at_all().is_some() || code == ErrorCode::INVALID_GROUP_ID => Err(code),
+            _ if !(least..=most).contains(&session) => Err(ErrorCode::INVALID_SESSION_TIMEOUT),
             Ok(()) => admits(cluster, &self),
             refused => refused,
         };
         if let Err(code) = checked {
-            let mut response = refused_join(self.member_id, code).with_throttle_time_ms(call.throttle_ms());
+            // Whoever does not keep the group says nothing of its members.
+            let elsewhere = code.refreshes_coordinator() || code == ErrorCode::COORDINATOR_LOAD_IN_PROGRESS;
+            let member = if elsewhere { StrBytes::default() } else { self.member_id };
+            let mut response = refused_join(member, code).with_throttle_time_ms(call.throttle_ms());
             if call.version < 7 {
                 response.protocol_name = Some(StrBytes::default());
             }

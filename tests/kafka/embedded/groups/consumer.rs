@@ -3,7 +3,7 @@ use super::*;
 
 type Commit<'a> = (&'a str, i32, i16, i32);
 
-fn beat(group: &str, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequest {
+pub(super) fn beat(group: &str, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequest {
     ConsumerGroupHeartbeatRequest::default()
         .with_group_id(id(group))
         .with_member_id(text(member))
@@ -17,7 +17,7 @@ fn beat(group: &str, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequest 
         .with_topic_partitions(None)
 }
 
-fn joins(group: &str, member: &str, topics: &[&str]) -> ConsumerGroupHeartbeatRequest {
+pub(super) fn joins(group: &str, member: &str, topics: &[&str]) -> ConsumerGroupHeartbeatRequest {
     beat(group, member, 0)
         .with_rebalance_timeout_ms(60_000)
         .with_subscribed_topic_names(Some(topics.iter().map(|topic| name(topic)).collect()))

@@ -2,6 +2,7 @@
 mod admin;
 mod classic;
 mod consumer;
+pub mod moving;
 mod offsets;
 
 use bytes::Bytes;
