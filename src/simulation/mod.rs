@@ -324,7 +324,7 @@ impl World {
             }
         }
         for producer in &self.producers {
-            producer.check_end(&self.truth)?;
+            producer.check_end(&self.truth, self.plan.is_calm())?;
         }
         for consumer in &self.consumers {
             consumer.check_bytes(self.plan.is_calm())?;

@@ -122,12 +122,19 @@ impl Network {
 
     // ---- conditions
 
+    /// What waits at the node by now waits as long, so a pause never becomes shorter.
     pub(super) fn pause(&mut self, node: i32, until: Instant) {
-        self.paused.insert(node, until);
+        let paused = self.paused.entry(node).or_insert(until);
+        *paused = until.max(*paused);
     }
 
     pub(super) fn paused(&self, now: Instant, node: i32) -> Option<Instant> {
         self.paused.get(&node).copied().filter(|until| *until > now)
+    }
+
+    /// When the last pause is over.
+    pub(super) fn awake(&self, now: Instant) -> Instant {
+        self.paused.values().copied().fold(now, Instant::max)
     }
 
     pub(super) fn slow(&mut self, node: i32, by: Duration) {

@@ -233,6 +233,9 @@ impl Producing {
             self.put_out(now, request)?;
         }
         self.events(now)?;
+        if self.sender.next_deadline().is_some_and(|at| at <= now) {
+            return Err("P4: a deadline that has passed would wake the shell for ever".into());
+        }
         self.try_waiting(now);
         self.client.advance(now, network);
         match self.broken.take() {

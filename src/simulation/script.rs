@@ -16,6 +16,9 @@ use crate::record::builder::{BatchBuilder, control_batch};
 use crate::record::reader::ControlRecord;
 use crate::record::{Compression, Record};
 
+/// What clients may take to see that a node is well again: the last attempts to reach it have to end, and their backoff.
+const RECOVERY: Duration = Duration::from_secs(4);
+
 /// Something that ends by itself.
 #[derive(Debug, Clone, Copy)]
 enum Later {
@@ -130,7 +133,7 @@ fn sicken(world: &mut World) {
     let until = world.now + millis(&mut world.script.random, 8000..14_000);
     world.note(format_args!("node {node} hangs until {:?}", until - world.start));
     world.network.pause(node, until);
-    let well = until + world.plan.request_timeout + Duration::from_secs(4);
+    let well = until + world.plan.request_timeout + RECOVERY;
     if let Some(trouble) = &mut world.script.trouble {
         trouble.insert(node, well);
     }
@@ -144,9 +147,11 @@ fn strike(world: &mut World) -> Result<(), String> {
     let node = random.random_range(1..=world.plan.nodes);
     let partition = random.random_range(0..world.plan.partitions);
     let time = millis(random, 100..6000);
-    let kind = random.random_range(0..24);
     let now = world.now;
-    match kind {
+    if world.plan.late_requests && random.random_bool(0.7) {
+        return late(world);
+    }
+    match random.random_range(0..24) {
         0..7 => {
             let sockets: Vec<_> = world.network.sockets.keys().copied().collect();
             let Some(&socket) = sockets.get(random.random_range(0..sockets.len().max(1))) else {
@@ -212,6 +217,18 @@ fn strike(world: &mut World) -> Result<(), String> {
             return world.producers[1].abandon(now, &mut world.network);
         }
         _ => {}
+    }
+    Ok(())
+}
+
+/// The client sees a connection end, and what it had sent on it arrives much later.
+fn late(world: &mut World) -> Result<(), String> {
+    let random = &mut world.script.random;
+    let sockets: Vec<_> = world.network.sockets.keys().copied().collect();
+    if let Some(&socket) = sockets.get(random.random_range(0..sockets.len().max(1))) {
+        let cut = Cut::Late(millis(random, 1..12_000));
+        world.note(format_args!("socket {socket} is cut: {cut:?}"));
+        world.network.cut(world.now, &mut world.random, socket, cut);
     }
     Ok(())
 }
@@ -360,7 +377,9 @@ fn append(world: &mut World, index: i32, count: u64, producer: Option<i64>) -> b
             Some(producer) => format!("txn{producer}-{number}"),
             None => format!("w-{number}"),
         };
-        builder.append(1000, &Record::value(&value));
+        let padding =
+            if world.plan.bulk { "-x".repeat(world.script.random.random_range(0..4000)) } else { "".into() };
+        builder.append(1000, &Record::value(&(value + &padding)));
     }
     let stamp = match producer {
         Some(producer_id) => Stamp { producer_id, producer_epoch: 0, base_sequence: 0, transactional: true },
@@ -418,6 +437,11 @@ pub(super) fn heal(world: &mut World) {
         consumer.settle(now, &world.truth);
     }
     world.script.healed = true;
+    // From then on everything has to go on, as if nothing had ever been wrong.
+    let well = world.network.awake(now) + world.plan.request_timeout + RECOVERY;
+    if !world.plan.is_calm() {
+        world.script.trouble = Some((1..=world.plan.nodes).map(|node| (node, well)).collect());
+    }
     // Everybody gets a turn now.
     world.script.later.push((now, Later::Faultless));
 }
