@@ -304,7 +304,7 @@ impl Consuming {
         self.put_out(now);
         self.client.advance(now, network);
         if self.machine.next_deadline().is_some_and(|at| at <= now) {
-            return Err("a deadline that has passed would wake the shell for ever".into());
+            return Err("spins: a deadline that has passed would wake the shell for ever".into());
         }
         self.check_positions(truth)
     }

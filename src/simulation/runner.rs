@@ -45,7 +45,7 @@ fn watch(running: &Mutex<BTreeMap<u64, Instant>>) {
     else {
         return;
     };
-    println!("seed {seed}: P4: the run does not end: something spins");
+    println!("seed {seed}: spins: the run does not end");
     std::process::exit(101);
 }
 
