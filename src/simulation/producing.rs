@@ -211,10 +211,13 @@ impl Producing {
         }
         self.sender.press(now, self.waiting.is_some());
         self.sender.handle_deadline(now);
-        while let Some(request) = self.sender.poll_request(now) {
-            self.put_out(now, request)?;
+        // A batch that was compressed meanwhile is there to be sent.
+        for _ in 0..2 {
+            while let Some(request) = self.sender.poll_request(now) {
+                self.put_out(now, request)?;
+            }
+            self.events(now)?;
         }
-        self.events(now)?;
         if self.sender.next_deadline().is_some_and(|at| at <= now) {
             return Err("spins: a deadline that has passed would wake the shell for ever".into());
         }
