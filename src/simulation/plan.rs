@@ -100,6 +100,9 @@ impl Plan {
             between_commands: random.random_bool(0.5).then(|| millis(random, 200..3000)),
             between_writes: millis(random, 60..1500),
         };
+        if plan.late_requests {
+            plan.length += millis(random, 5000..15_000);
+        }
         if plan.bulk {
             plan.between_writes = millis(random, 20..200);
         }

@@ -149,7 +149,8 @@ fn strike(world: &mut World) -> Result<(), String> {
     let time = millis(random, 100..6000);
     let now = world.now;
     if world.plan.late_requests && random.random_bool(0.7) {
-        return late(world);
+        late(world);
+        return Ok(());
     }
     match random.random_range(0..24) {
         0..7 => {
@@ -221,16 +222,22 @@ fn strike(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
-/// The client sees a connection end, and what it had sent on it arrives much later.
-fn late(world: &mut World) -> Result<(), String> {
+/// Clients see their connections to a node end, and what they had sent on them arrives much later. Meanwhile the node may be silent for
+/// so long that they give up what they had sent.
+fn late(world: &mut World) {
     let random = &mut world.script.random;
-    let sockets: Vec<_> = world.network.sockets.keys().copied().collect();
-    if let Some(&socket) = sockets.get(random.random_range(0..sockets.len().max(1))) {
-        let cut = Cut::Late(millis(random, 1..12_000));
-        world.note(format_args!("socket {socket} is cut: {cut:?}"));
+    let node = random.random_range(1..=world.plan.nodes);
+    let of_node = world.network.sockets.iter().filter(|(_, socket)| socket.node == node);
+    let sockets: Vec<_> = of_node.map(|(id, _)| *id).collect();
+    let cut = Cut::Late(millis(random, 1..20_000));
+    let silent = random.random_bool(0.5).then(|| millis(random, 1000..9000));
+    world.note(format_args!("sockets of node {node} are cut: {cut:?}, and it is silent for {silent:?}"));
+    for socket in sockets {
         world.network.cut(world.now, &mut world.random, socket, cut);
     }
-    Ok(())
+    if let Some(silent) = silent {
+        world.network.pause(node, world.now + silent);
+    }
 }
 
 /// A node's own misbehaviour.
