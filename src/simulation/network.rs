@@ -122,10 +122,11 @@ impl Network {
 
     // ---- conditions
 
-    /// What waits at the node by now waits as long, so a pause never becomes shorter.
-    pub(super) fn pause(&mut self, node: i32, until: Instant) {
-        let paused = self.paused.entry(node).or_insert(until);
-        *paused = until.max(*paused);
+    /// A node that is paused already stays so just as long, since what waits there must not change its order.
+    pub(super) fn pause(&mut self, now: Instant, node: i32, until: Instant) {
+        if self.paused(now, node).is_none() {
+            self.paused.insert(node, until);
+        }
     }
 
     pub(super) fn paused(&self, now: Instant, node: i32) -> Option<Instant> {

@@ -132,7 +132,7 @@ fn sicken(world: &mut World) {
     let node = world.script.random.random_range(1..=world.plan.nodes);
     let until = world.now + millis(&mut world.script.random, 8000..14_000);
     world.note(format_args!("node {node} hangs until {:?}", until - world.start));
-    world.network.pause(node, until);
+    world.network.pause(world.now, node, until);
     let well = until + world.plan.request_timeout + RECOVERY;
     if let Some(trouble) = &mut world.script.trouble {
         trouble.insert(node, well);
@@ -180,7 +180,7 @@ fn strike(world: &mut World) -> Result<(), String> {
         13..15 => {
             // The others notice what is silent for long.
             world.note(format_args!("node {node} pauses for {time:?}"));
-            world.network.pause(node, now + time);
+            world.network.pause(now, node, now + time);
             let noticed = time > Duration::from_secs(2) && world.plan.has_epochs();
             if noticed && world.cluster.isolate_node(now, node) {
                 let later = now + time + millis(&mut world.script.random, 0..700);
@@ -236,7 +236,7 @@ fn late(world: &mut World) {
         world.network.cut(world.now, &mut world.random, socket, cut);
     }
     if let Some(silent) = silent {
-        world.network.pause(node, world.now + silent);
+        world.network.pause(world.now, node, world.now + silent);
     }
 }
 
