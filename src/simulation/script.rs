@@ -24,6 +24,7 @@ const RECOVERY: Duration = Duration::from_secs(4);
 enum Later {
     Start(i32),
     Rejoin(i32),
+    Cut(i32),
     LargeBatches,
     Quick(i32),
     Faultless,
@@ -222,21 +223,23 @@ fn strike(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
-/// Clients see their connections to a node end, and what they had sent on them arrives much later. Meanwhile the node may be silent for
-/// so long that they give up what they had sent.
+/// A node is silent for so long that clients give up what they had sent; it arrives all the same, after what they send next.
 fn late(world: &mut World) {
     let random = &mut world.script.random;
     let node = random.random_range(1..=world.plan.nodes);
+    let (silent, soon) = (millis(random, 1000..9000), millis(random, 50..900));
+    world.note(format_args!("node {node} is silent for {silent:?}"));
+    world.network.pause(world.now, node, world.now + silent);
+    world.script.later.push((world.now + soon, Later::Cut(node)));
+}
+
+/// What clients have sent to a node arrives much later, of which they only see that their connections end.
+fn cut_off(world: &mut World, node: i32) {
+    let cut = Cut::Late(millis(&mut world.script.random, 1..12_000));
     let of_node = world.network.sockets.iter().filter(|(_, socket)| socket.node == node);
     let sockets: Vec<_> = of_node.map(|(id, _)| *id).collect();
-    let cut = Cut::Late(millis(random, 1..20_000));
-    let silent = random.random_bool(0.5).then(|| millis(random, 1000..9000));
-    world.note(format_args!("sockets of node {node} are cut: {cut:?}, and it is silent for {silent:?}"));
     for socket in sockets {
         world.network.cut(world.now, &mut world.random, socket, cut);
-    }
-    if let Some(silent) = silent {
-        world.network.pause(world.now, node, world.now + silent);
     }
 }
 
@@ -346,6 +349,7 @@ fn end(world: &mut World, later: Later) {
     match later {
         Later::Start(node) => drop(world.cluster.start_node(now, node)),
         Later::Rejoin(node) => drop(world.cluster.rejoin_node(now, node)),
+        Later::Cut(node) => cut_off(world, node),
         Later::Quick(node) => world.network.slow(node, Duration::ZERO),
         Later::Faultless => world.cluster.faults.clear(),
         Later::LargeBatches => {
