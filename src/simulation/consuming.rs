@@ -29,6 +29,8 @@ struct Reader {
     expected: Option<i64>,
     /// A position that is looked up is that of the first record, and not behind the last one.
     first: bool,
+    /// It is not before this one: what was readable when the end was asked for, where no other leader ever knew less.
+    least: i64,
     paused: bool,
     /// Since when it could get everything: reads, is not paused, has a position.
     since: Instant,
@@ -115,6 +117,7 @@ impl Consuming {
             Reader {
                 expected,
                 first,
+                least: 0,
                 paused: false,
                 since: now,
                 cut: None,
@@ -133,10 +136,16 @@ impl Consuming {
         }
     }
 
-    /// One of the commands that an application may give at any time.
+    /// What an application may do at any time, also again before anything came of it.
     pub(super) fn command(&mut self, now: Instant, truth: &Truth) {
         let partition = self.random.random_range(0..self.partitions);
-        let log = truth.log(partition);
+        for _ in 0..self.random.random_range(1..3) {
+            self.command_one(now, partition, truth);
+        }
+    }
+
+    fn command_one(&mut self, now: Instant, partition: i32, truth: &Truth) {
+        let (committed, log) = (self.committed(), truth.log(partition));
         let Some(reader) = self.readers.get_mut(&partition) else {
             let from = self.random.random_bool(0.5).then_some(Offset::Beginning);
             return self.add(now, partition, from, Some(log));
@@ -159,10 +168,12 @@ impl Consuming {
                 };
                 self.machine.seek(&name(partition), to);
                 let (expected, first) = Self::place(to);
+                let end = if committed { log.stable } else { log.readable };
                 if let Some(reader) = self.readers.get_mut(&partition) {
                     *reader = Reader {
                         expected,
                         first,
+                        least: if to == Offset::End && log.moved.is_none() { end } else { 0 },
                         cut: None,
                         may_be_silent: false,
                         rootless: expected.is_some(),
@@ -293,7 +304,7 @@ impl Consuming {
         self.put_out(now);
         self.client.advance(now, network);
         if self.machine.next_deadline().is_some_and(|at| at <= now) {
-            return Err("a deadline that has passed would wake the shell for ever".into());
+            return Err("spins: a deadline that has passed would wake the shell for ever".into());
         }
         self.check_positions(truth)
     }

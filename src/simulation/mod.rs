@@ -324,7 +324,7 @@ impl World {
             }
         }
         for producer in &self.producers {
-            producer.check_end(&self.truth)?;
+            producer.check_end(&self.truth, self.plan.is_calm())?;
         }
         for consumer in &self.consumers {
             consumer.check_bytes(self.plan.is_calm())?;
@@ -334,7 +334,7 @@ impl World {
 
     fn bounded(&self) -> Result<(), String> {
         match self.steps > MOST_STEPS {
-            true => Err(format!("{MOST_STEPS} steps in {:?}: something spins", self.now - self.start)),
+            true => Err(format!("spins: {MOST_STEPS} steps in {:?}", self.now - self.start)),
             false => Ok(()),
         }
     }

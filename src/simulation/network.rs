@@ -122,12 +122,20 @@ impl Network {
 
     // ---- conditions
 
-    pub(super) fn pause(&mut self, node: i32, until: Instant) {
-        self.paused.insert(node, until);
+    /// A node that is paused already stays so just as long, since what waits there must not change its order.
+    pub(super) fn pause(&mut self, now: Instant, node: i32, until: Instant) {
+        if self.paused(now, node).is_none() {
+            self.paused.insert(node, until);
+        }
     }
 
     pub(super) fn paused(&self, now: Instant, node: i32) -> Option<Instant> {
         self.paused.get(&node).copied().filter(|until| *until > now)
+    }
+
+    /// When the last pause is over.
+    pub(super) fn awake(&self, now: Instant) -> Instant {
+        self.paused.values().copied().fold(now, Instant::max)
     }
 
     pub(super) fn slow(&mut self, node: i32, by: Duration) {

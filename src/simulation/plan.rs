@@ -44,6 +44,10 @@ pub(super) struct Plan {
     partial: bool,
     sessions: usize,
     racks: bool,
+    /// Most of what goes wrong is that requests arrive long after the client has lost the connection.
+    pub(super) late_requests: bool,
+    /// Records are so large that more waits to be read than a client may hold.
+    pub(super) bulk: bool,
     /// How much goes wrong.
     pub(super) between_faults: Duration,
     pub(super) between_sends: Duration,
@@ -89,11 +93,19 @@ impl Plan {
             partial: random.random_bool(0.4),
             sessions: if random.random_bool(0.8) { 1000 } else { random.random_range(0..3) },
             racks: random.random_bool(0.15),
+            late_requests: random.random_bool(0.1),
+            bulk: random.random_bool(0.1),
             between_faults: millis(random, 60..2500),
             between_sends: millis(random, 20..200),
             between_commands: random.random_bool(0.5).then(|| millis(random, 200..3000)),
             between_writes: millis(random, 60..1500),
         };
+        if plan.late_requests {
+            plan.length += millis(random, 5000..15_000);
+        }
+        if plan.bulk {
+            plan.between_writes = millis(random, 20..200);
+        }
         plan.min_in_sync = plan.min_in_sync.min(plan.nodes as usize);
         if weather == Weather::Calm {
             plan.between_commands = None;

@@ -17,30 +17,12 @@ use crate::protocol::request::Request as _;
 use crate::protocol::version::ApiVersions;
 use crate::record::Record;
 use crate::record::batch::Stamp;
+use crate::state::producer::tests::Shelf;
 use crate::state::producer::{
-    Buffer, Buffers, Closed, Event, Key, Look, NoAnswer, Outcome, ProducerIdentity, Refusal, Request, Sender,
-    Settings,
+    Buffer, Event, NoAnswer, Outcome, ProducerIdentity, Refusal, Request, Sender, Settings,
 };
 
 mod promises;
-
-/// The buffers, without locks.
-#[derive(Debug, Default)]
-pub(super) struct Shelf(Vec<Buffer<u32>>);
-
-impl Buffers<u32> for Shelf {
-    fn look(&mut self, key: Key) -> Look {
-        self.0[key].look()
-    }
-
-    fn take(&mut self, key: Key, open_too: bool) -> Option<Closed<u32>> {
-        self.0[key].take(open_too)
-    }
-
-    fn shrink(&mut self, key: Key, limit: usize) {
-        self.0[key].shrink(limit);
-    }
-}
 
 /// A record that was handed to the producer.
 #[derive(Debug)]
@@ -229,10 +211,16 @@ impl Producing {
         }
         self.sender.press(now, self.waiting.is_some());
         self.sender.handle_deadline(now);
-        while let Some(request) = self.sender.poll_request(now) {
-            self.put_out(now, request)?;
+        // A batch that was compressed meanwhile is there to be sent.
+        for _ in 0..2 {
+            while let Some(request) = self.sender.poll_request(now) {
+                self.put_out(now, request)?;
+            }
+            self.events(now)?;
         }
-        self.events(now)?;
+        if self.sender.next_deadline().is_some_and(|at| at <= now) {
+            return Err("spins: a deadline that has passed would wake the shell for ever".into());
+        }
         self.try_waiting(now);
         self.client.advance(now, network);
         match self.broken.take() {

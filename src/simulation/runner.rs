@@ -1,8 +1,9 @@
 //! Many seeds, one after the other, and how to repeat the one that fails.
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Counts, World};
 
@@ -30,17 +31,39 @@ fn run(seed: u64, talk: bool) -> Result<Counts, String> {
     })
 }
 
+/// How long a seed may take: a thousand times more than it does.
+const LONGEST: Duration = Duration::from_secs(100);
+
+/// Ends the process when a seed does not end, since a thread that spins inside a machine cannot be stopped.
+fn watch(running: &Mutex<BTreeMap<u64, Instant>>) {
+    let Some((seed, _)) = running
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(seed, began)| (*seed, began.elapsed()))
+        .find(|(_, took)| *took > LONGEST)
+    else {
+        return;
+    };
+    println!("seed {seed}: spins: the run does not end");
+    std::process::exit(101);
+}
+
 /// Runs the seeds on all processors. Gives what they did, or the lowest seed that fails.
 fn run_all(seeds: impl Iterator<Item = u64> + Send) -> Result<(u64, Counts), (u64, String)> {
     let seeds = Mutex::new(seeds);
     let lowest = AtomicU64::new(u64::MAX);
     let total = Mutex::new((0, Counts::default()));
     let failure = Mutex::new(None);
+    let running = Mutex::new(BTreeMap::new());
     let work = || {
         while lowest.load(Ordering::SeqCst) == u64::MAX
             && let Some(seed) = { seeds.lock().unwrap().next() }
         {
-            match run(seed, false) {
+            running.lock().unwrap().insert(seed, Instant::now());
+            let ended = run(seed, false);
+            running.lock().unwrap().remove(&seed);
+            match ended {
                 Ok(counts) => {
                     let mut total = total.lock().unwrap();
                     total.0 += 1;
@@ -55,8 +78,13 @@ fn run_all(seeds: impl Iterator<Item = u64> + Send) -> Result<(u64, Counts), (u6
         }
     };
     std::thread::scope(|scope| {
+        let mut workers = Vec::new();
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(work);
+            workers.push(scope.spawn(work));
+        }
+        while workers.iter().any(|worker| !worker.is_finished()) {
+            std::thread::park_timeout(Duration::from_millis(20));
+            watch(&running);
         }
     });
     match failure.into_inner().unwrap() {

@@ -16,11 +16,15 @@ use crate::record::builder::{BatchBuilder, control_batch};
 use crate::record::reader::ControlRecord;
 use crate::record::{Compression, Record};
 
+/// What clients may take to see that a node is well again: the last attempts to reach it have to end, and their backoff.
+const RECOVERY: Duration = Duration::from_secs(4);
+
 /// Something that ends by itself.
 #[derive(Debug, Clone, Copy)]
 enum Later {
     Start(i32),
     Rejoin(i32),
+    Cut(i32),
     LargeBatches,
     Quick(i32),
     Faultless,
@@ -129,8 +133,8 @@ fn sicken(world: &mut World) {
     let node = world.script.random.random_range(1..=world.plan.nodes);
     let until = world.now + millis(&mut world.script.random, 8000..14_000);
     world.note(format_args!("node {node} hangs until {:?}", until - world.start));
-    world.network.pause(node, until);
-    let well = until + world.plan.request_timeout + Duration::from_secs(4);
+    world.network.pause(world.now, node, until);
+    let well = until + world.plan.request_timeout + RECOVERY;
     if let Some(trouble) = &mut world.script.trouble {
         trouble.insert(node, well);
     }
@@ -144,9 +148,12 @@ fn strike(world: &mut World) -> Result<(), String> {
     let node = random.random_range(1..=world.plan.nodes);
     let partition = random.random_range(0..world.plan.partitions);
     let time = millis(random, 100..6000);
-    let kind = random.random_range(0..24);
     let now = world.now;
-    match kind {
+    if world.plan.late_requests && random.random_bool(0.7) {
+        late(world);
+        return Ok(());
+    }
+    match random.random_range(0..24) {
         0..7 => {
             let sockets: Vec<_> = world.network.sockets.keys().copied().collect();
             let Some(&socket) = sockets.get(random.random_range(0..sockets.len().max(1))) else {
@@ -174,7 +181,7 @@ fn strike(world: &mut World) -> Result<(), String> {
         13..15 => {
             // The others notice what is silent for long.
             world.note(format_args!("node {node} pauses for {time:?}"));
-            world.network.pause(node, now + time);
+            world.network.pause(now, node, now + time);
             let noticed = time > Duration::from_secs(2) && world.plan.has_epochs();
             if noticed && world.cluster.isolate_node(now, node) {
                 let later = now + time + millis(&mut world.script.random, 0..700);
@@ -214,6 +221,26 @@ fn strike(world: &mut World) -> Result<(), String> {
         _ => {}
     }
     Ok(())
+}
+
+/// A node is silent for so long that clients give up what they had sent; it arrives all the same, after what they send next.
+fn late(world: &mut World) {
+    let random = &mut world.script.random;
+    let node = random.random_range(1..=world.plan.nodes);
+    let (silent, soon) = (millis(random, 1000..9000), millis(random, 50..900));
+    world.note(format_args!("node {node} is silent for {silent:?}"));
+    world.network.pause(world.now, node, world.now + silent);
+    world.script.later.push((world.now + soon, Later::Cut(node)));
+}
+
+/// What clients have sent to a node arrives much later, of which they only see that their connections end.
+fn cut_off(world: &mut World, node: i32) {
+    let cut = Cut::Late(millis(&mut world.script.random, 1..12_000));
+    let of_node = world.network.sockets.iter().filter(|(_, socket)| socket.node == node);
+    let sockets: Vec<_> = of_node.map(|(id, _)| *id).collect();
+    for socket in sockets {
+        world.network.cut(world.now, &mut world.random, socket, cut);
+    }
 }
 
 /// A node's own misbehaviour.
@@ -322,6 +349,7 @@ fn end(world: &mut World, later: Later) {
     match later {
         Later::Start(node) => drop(world.cluster.start_node(now, node)),
         Later::Rejoin(node) => drop(world.cluster.rejoin_node(now, node)),
+        Later::Cut(node) => cut_off(world, node),
         Later::Quick(node) => world.network.slow(node, Duration::ZERO),
         Later::Faultless => world.cluster.faults.clear(),
         Later::LargeBatches => {
@@ -360,7 +388,9 @@ fn append(world: &mut World, index: i32, count: u64, producer: Option<i64>) -> b
             Some(producer) => format!("txn{producer}-{number}"),
             None => format!("w-{number}"),
         };
-        builder.append(1000, &Record::value(&value));
+        let padding =
+            if world.plan.bulk { "-x".repeat(world.script.random.random_range(0..4000)) } else { "".into() };
+        builder.append(1000, &Record::value(&(value + &padding)));
     }
     let stamp = match producer {
         Some(producer_id) => Stamp { producer_id, producer_epoch: 0, base_sequence: 0, transactional: true },
@@ -418,6 +448,11 @@ pub(super) fn heal(world: &mut World) {
         consumer.settle(now, &world.truth);
     }
     world.script.healed = true;
+    // From then on everything has to go on, as if nothing had ever been wrong.
+    let well = world.network.awake(now) + world.plan.request_timeout + RECOVERY;
+    if !world.plan.is_calm() {
+        world.script.trouble = Some((1..=world.plan.nodes).map(|node| (node, well)).collect());
+    }
     // Everybody gets a turn now.
     world.script.later.push((now, Later::Faultless));
 }

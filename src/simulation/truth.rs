@@ -148,6 +148,11 @@ impl Log {
         }
     }
 
+    /// Where a value lies.
+    pub(super) fn place(&self, value: &str) -> Option<i64> {
+        self.entries.iter().find(|(_, entry)| entry.value == value).map(|(offset, _)| *offset)
+    }
+
     fn take_in(&mut self, bytes: &Bytes) {
         let batch = decode(bytes);
         for record in batch.records() {

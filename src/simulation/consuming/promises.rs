@@ -42,6 +42,12 @@ impl Consuming {
                             "C1: partition {partition}: begins at {position}, behind {most}"
                         ));
                     }
+                    if position < reader.least && log.moved.is_none() && log.cuts == 0 {
+                        return Err(format!(
+                            "C1: partition {partition}: begins at {position}, where the end was {}",
+                            reader.least
+                        ));
+                    }
                     reader.expected = Some(position);
                 }
                 // The position is gone from the log, or a stale leader lacks it, which nobody can tell without an epoch. What

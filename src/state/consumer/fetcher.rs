@@ -265,7 +265,11 @@ impl Consumer {
             return self.fetch_failed(now, id, slot, &data, endpoints);
         }
         if let Some((epoch, end)) = data.diverging {
-            return self.diverged(now, slot, epoch, end);
+            // A replica's log may end early because it lags behind.
+            return match self.leave_to_leader(now, slot) {
+                true => self.back_off(now, slot),
+                false => self.diverged(now, slot, epoch, end),
+            };
         }
         let until = now + self.settings.replica_age;
         let Some(partition) = self.partitions.get_mut(slot).and_then(Option::as_mut) else { return };
@@ -316,6 +320,17 @@ impl Consumer {
         self.enqueue(slot);
     }
 
+    /// If the partition is read at a replica: the leader is asked for a while, and decides what the answer means.
+    fn leave_to_leader(&mut self, now: Instant, slot: usize) -> bool {
+        let until = now + self.settings.replica_age;
+        let Some(partition) = self.partition_mut(slot) else { return false };
+        let was_at_replica = partition.replica.take().is_some();
+        if was_at_replica {
+            partition.leader_only = Some(until);
+        }
+        was_at_replica
+    }
+
     /// Bytes, but no batch that goes on from the position.
     fn no_progress(&mut self, now: Instant, slot: usize) {
         let Some(partition) = self.partitions.get(slot).and_then(Option::as_ref) else { return };
@@ -338,17 +353,16 @@ impl Consumer {
         data: &PartitionData,
         endpoints: &[Endpoint],
     ) {
-        let Some(partition) = self.partitions.get_mut(slot).and_then(Option::as_mut) else { return };
+        let Some(partition) = self.partitions.get(slot).and_then(Option::as_ref) else { return };
         let name = partition.name.clone();
         let code = data.error;
-        if partition.replica.take().is_some() {
-            // The leader is asked for a while, and decides what the error means.
-            partition.leader_only = Some(now + self.settings.replica_age);
+        if self.leave_to_leader(now, slot) {
             if code.refreshes_metadata() {
                 self.refresh();
             }
             return self.back_off(now, slot);
         }
+        let Some(partition) = self.partitions.get_mut(slot).and_then(Option::as_mut) else { return };
         match code {
             ErrorCode::OFFSET_OUT_OF_RANGE if partition.buffered > 0 => partition.drain = true,
             ErrorCode::OFFSET_OUT_OF_RANGE => {

@@ -31,8 +31,6 @@ pub(super) struct Batch<T> {
     pub(super) attempts: u32,
     /// An attempt may have been stored, and no answer told.
     pub(super) unsure: bool,
-    /// It was unsure once: its sequence numbers are not for other records, whatever was learnt since.
-    pub(super) tainted: bool,
 }
 
 #[derive(Debug)]
@@ -66,7 +64,6 @@ impl<T: Clone> Batch<T> {
             stamp: None,
             attempts: 0,
             unsure: false,
-            tainted: false,
         }
     }
 

@@ -40,7 +40,7 @@ mod queue;
 mod reaction;
 mod sender;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use buffer::{Buffer, Buffers, Closed, Look, Refusal};
 pub(crate) use sender::{Counters, Event, Outcome, Request, Sender};

@@ -200,7 +200,6 @@ impl<T: Clone> Queue<T> {
                 batch.stage = Stage::Queued;
             }
             batch.unsure |= unsure;
-            batch.tainted |= unsure;
         }
     }
 
@@ -219,7 +218,7 @@ impl<T: Clone> Queue<T> {
         self.orphans.extend(ticket);
         let unsure = batch.unsure || ticket.is_some();
         // Numbers that no node saw are free again, unless batches behind it carry the ones that follow.
-        if self.identity.is_some() && (unsure || batch.tainted || self.in_flight > 0) {
+        if self.identity.is_some() && (unsure || self.in_flight > 0) {
             self.must_bump = true;
         }
         Some((batch, unsure))

@@ -12,6 +12,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 pub struct Connection {
     stream: TcpStream,
+    port: u16,
 }
 
 impl Connection {
@@ -19,7 +20,12 @@ impl Connection {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(ANSWER)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream }
+        Self { stream, port }
+    }
+
+    /// Another one to the same node.
+    pub fn again(&self) -> Self {
+        Self::open(self.port)
     }
 
     pub fn send<R: Request>(&mut self, version: i16, request: &R) {
@@ -49,6 +55,11 @@ impl Connection {
 
     pub fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         self.send(version, request);
+        self.receive::<R>(version)
+    }
+
+    /// The answer to a request that was sent before.
+    pub fn receive<R: Request>(&mut self, version: i16) -> R::Response {
         let header = 4 + usize::from(R::Response::header_version(version) > 0);
         let mut body = self.frame().unwrap().split_off(header);
         let response = R::Response::decode(&mut body, version).unwrap();

@@ -184,6 +184,22 @@ fn a_leader_and_a_replica_that_disagree_are_asked_at_the_pace_of_the_backoff() {
 }
 
 #[test]
+fn a_replica_that_lags_behind_told_of_a_truncation_and_was_believed() {
+    let mut world = World::new(2, 1, Settings { rack: "r".into(), ..settings() });
+    world.nodes.append(0, 10);
+    world.answer(1, 0);
+    assert_eq!(world.next().unwrap().unwrap().1, (0..10).collect::<Vec<_>>());
+    world.answer_with(1, 0, PartitionData { preferred_replica: Some(2), ..data(0) });
+    // It was cut off from the others when its log ended at 4.
+    world.answer_with(2, 0, PartitionData { diverging: Some((0, 4)), ..data(0) });
+    world.pass(250 * MILLI);
+    assert!(world.asked(1, 0).is_some(), "the leader decides whether the log was truncated");
+    world.nodes.append(0, 5);
+    world.answer(1, 0);
+    assert_eq!(world.next().unwrap().unwrap(), (0, (10..15).collect(), None));
+}
+
+#[test]
 fn an_answer_that_was_not_asked_for_or_comes_twice_changes_nothing() {
     let mut world = World::new(1, 1, settings());
     world.nodes.append(0, 3);

@@ -72,7 +72,7 @@ fn settings() -> Settings {
 
 /// The buffers, without locks.
 #[derive(Debug, Default)]
-struct Shelf(Vec<Buffer<u32>>);
+pub(crate) struct Shelf(pub(crate) Vec<Buffer<u32>>);
 
 impl Buffers<u32> for Shelf {
     fn look(&mut self, key: Key) -> Look {
