@@ -2,7 +2,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::claims::{Claims, NONE};
+use super::claims::{Claims, FREE};
 use super::classes::Classes;
 use super::flow::{ANY, Network};
 use super::levels::{Part, components, levels};
@@ -35,11 +35,11 @@ impl Avoid {
 pub(super) struct Plan<'a> {
     pub(super) classes: &'a Classes,
     pub(super) bases: &'a [usize],
-    claims: &'a Claims<'a>,
-    /// The owner of each partition; none for those that are to be given out.
+    pub(super) claims: &'a Claims<'a>,
+    /// The owner of each partition. What no member owns is to be given out, and claimed by those whom the number still tells.
     pub(super) owners: Vec<u32>,
     /// How many each member has, and how many more it gets.
-    loads: Vec<i32>,
+    pub(super) loads: Vec<i32>,
     pub(super) room: Vec<i32>,
     /// How many of each job are to be given out.
     free: Vec<i32>,
@@ -51,14 +51,19 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     pub(super) fn new(classes: &'a Classes, bases: &'a [usize], claims: &'a Claims<'a>) -> Self {
-        let owners = claims.owners(bases, classes);
+        let mut owners = claims.newest(bases);
         let mut loads = vec![0; classes.of_member.len()];
         let mut free = vec![0; classes.jobs.len()];
         for (topic, ends) in bases.windows(2).enumerate() {
+            let subscribes = classes.subscribes(topic);
             for partition in ends[0]..ends[1] {
-                match loads.get_mut(owners[partition] as usize) {
-                    Some(load) => *load += 1,
-                    None => free[classes.job(topic, partition) as usize] += 1,
+                let owner = owners[partition] as usize;
+                // Several, and nobody, are out of reach of the list of members.
+                if classes.of_member.get(owner).is_some_and(|class| subscribes[*class as usize]) {
+                    loads[owner] += 1;
+                } else {
+                    owners[partition] |= FREE;
+                    free[classes.job(topic, partition) as usize] += 1;
                 }
             }
         }
@@ -96,7 +101,7 @@ impl<'a> Plan<'a> {
                 let topic = self.classes.jobs[*job as usize].topic as usize;
                 for partition in self.bases[topic]..self.bases[topic + 1] {
                     let owner = self.owners[partition];
-                    if owner != NONE && self.classes.job(topic, partition) == *job {
+                    if owner < FREE && self.classes.job(topic, partition) == *job {
                         counts[owner as usize] += 1;
                         if counts[owner as usize] == 1 {
                             holders.push(owner);
@@ -128,7 +133,7 @@ impl<'a> Plan<'a> {
         let holds = self.holds(member);
         let class_of = |topic, partition| {
             let job = self.classes.job(topic, partition);
-            (self.classes.jobs[job as usize].class.unwrap_or(NONE), job)
+            (self.classes.jobs[job as usize].class.unwrap_or(u32::MAX), job)
         };
         // Class, job and place of each partition it might lose.
         let mut stakes: Vec<(u32, u32, usize)> = holds
@@ -154,7 +159,7 @@ impl<'a> Plan<'a> {
             for _ in 0..*count {
                 let Some((_, Reverse(given_up), Reverse(job), stake)) = heap.pop() else { break };
                 let Some(((.., partition), rest)) = stake.split_last() else { break };
-                self.owners[*partition] = NONE;
+                self.owners[*partition] |= FREE;
                 self.loads[member as usize] -= 1;
                 self.free[job as usize] += 1;
                 self.given_up[self.classes.jobs[job as usize].topic as usize] += 1;
@@ -167,7 +172,7 @@ impl<'a> Plan<'a> {
 
     /// In every balanced plan a topic goes to its lowest level only: claims of members on others are lost.
     fn leave_levels(&mut self, parts: &[Part]) {
-        let mut part_of = vec![NONE; self.classes.members.len()];
+        let mut part_of = vec![u32::MAX; self.classes.members.len()];
         for (number, part) in parts.iter().enumerate() {
             part.members.iter().for_each(|class| part_of[*class as usize] = number as u32);
         }
