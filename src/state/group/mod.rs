@@ -24,6 +24,7 @@ mod interface;
 mod leader;
 mod modern;
 mod offsets;
+mod place;
 mod protocol;
 mod reaction;
 mod requests;
@@ -43,8 +44,10 @@ use crate::state::metadata::Cluster;
 use crate::topic_partition::TopicPartition;
 
 pub use interface::GroupProtocol;
-pub(crate) use interface::{Answer, Event, Identity, Pattern, Place, Request, Settings, Ticket, What};
-pub(crate) use requests::{OffsetFetchPlan, coordinator_of, fetched, find_coordinator};
+pub(crate) use interface::{Answer, Event, Identity, Pattern, Request, Settings, Ticket, What};
+pub use place::CommittedOffset;
+pub(crate) use place::Place;
+pub(crate) use requests::{CommitPlan, OffsetFetchPlan, Sender, coordinator_of, fetched, find_coordinator};
 
 use coordinator::Coordinator;
 use offsets::Offsets;
