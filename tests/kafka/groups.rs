@@ -6,7 +6,7 @@ use std::time::Duration;
 use milena::assignor::{
     Assignor, CooperativeStickyAssignor, RangeAssignor, RoundRobinAssignor, StickyAssignor,
 };
-use milena::{Batch, Client, Consumer, Record};
+use milena::{Batch, Client, Consumer, GroupProtocol, Record};
 
 use crate::on_calm_kafka;
 use crate::support::kafka::NEWEST;
@@ -28,8 +28,15 @@ fn numbers(batch: &Batch) -> Vec<u32> {
     batch.iter().map(|record| number(record.value())).collect()
 }
 
-async fn member(client: &Client, group: &str, topic: &str, assignor: &Arc<dyn Assignor>) -> Consumer {
-    let builder = client.consumer().group(group).topics([topic]).assignors([assignor.clone()]);
+/// By the classic protocol with an assignor, or by that of KIP-848.
+type Kind = Option<Arc<dyn Assignor>>;
+
+async fn member(client: &Client, group: &str, topic: &str, kind: &Kind) -> Consumer {
+    let builder = client.consumer().group(group).topics([topic]);
+    let builder = match kind {
+        Some(assignor) => builder.assignors([assignor.clone()]),
+        None => builder.group_protocol(GroupProtocol::Consumer),
+    };
     let builder =
         builder.session_timeout(Duration::from_secs(10)).heartbeat_interval(Duration::from_millis(200));
     builder.build().await.unwrap()
@@ -56,24 +63,27 @@ impl Seen {
     }
 }
 
-/// Two members, one after the other gone, with each assignor.
-fn share(version: &'static str) {
+fn classic() -> Vec<Kind> {
+    vec![
+        Some(Arc::new(RangeAssignor)),
+        Some(Arc::new(RoundRobinAssignor)),
+        Some(Arc::new(StickyAssignor::default())),
+        Some(Arc::new(CooperativeStickyAssignor::default())),
+    ]
+}
+
+/// Two members, one after the other gone, of each kind.
+fn share(version: &'static str, kinds: Vec<Kind>) {
     on_calm_kafka(version, 1, async |kafka, client| {
-        let assignors: [Arc<dyn Assignor>; 4] = [
-            Arc::new(RangeAssignor),
-            Arc::new(RoundRobinAssignor),
-            Arc::new(StickyAssignor::default()),
-            Arc::new(CooperativeStickyAssignor::default()),
-        ];
-        for assignor in assignors {
-            let name = assignor.name().to_owned();
+        for kind in kinds {
+            let name = kind.as_ref().map_or("consumer", |assignor| assignor.name()).to_owned();
             let topic = &*kafka.topic(&format!("share-{name}"), PARTITIONS);
             let group = &*format!("share-{topic}");
             write(&client, topic, 0, 1000).await;
             let mut seen = Seen::default();
-            let mut first = member(&client, group, topic, &assignor).await;
+            let mut first = member(&client, group, topic, &kind).await;
             seen.read(&mut first, 500).await;
-            let mut second = member(&client, group, topic, &assignor).await;
+            let mut second = member(&client, group, topic, &kind).await;
             while seen.numbers.len() < 1000
                 || [&first, &second].iter().any(|member| member.assignment().len() != 2)
             {
@@ -101,5 +111,36 @@ fn share(version: &'static str) {
 
 #[test]
 fn two_members_share_a_topic_on_kafka_4_3() {
-    share(NEWEST);
+    share(NEWEST, classic());
+}
+
+#[test]
+fn two_members_share_a_topic_by_the_consumer_protocol_on_kafka_4_3() {
+    share(NEWEST, vec![None]);
+}
+
+#[test]
+fn a_group_moves_from_one_protocol_to_the_other_on_kafka_4_3() {
+    on_calm_kafka(NEWEST, 1, async |kafka, client| {
+        let topic = &*kafka.topic("moves", PARTITIONS);
+        let group = &*format!("moves-{topic}");
+        write(&client, topic, 0, 1000).await;
+        let mut seen = Seen::default();
+        let cooperative: Kind = Some(Arc::new(CooperativeStickyAssignor::default()));
+        let mut old = member(&client, group, topic, &cooperative).await;
+        seen.read(&mut old, 500).await;
+        let mut new = member(&client, group, topic, &None).await;
+        while seen.numbers.len() < 1000 || [&old, &new].iter().any(|member| member.assignment().len() != 2) {
+            tokio::select! {
+                batch = old.next() => seen.take(batch),
+                batch = new.next() => seen.take(batch),
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+        }
+        old.close().await;
+        write(&client, topic, 1000, 1000).await;
+        seen.read(&mut new, 2000).await;
+        assert_eq!((seen.repeated, new.assignment().len()), (0, 4));
+        new.close().await;
+    });
 }
