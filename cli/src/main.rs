@@ -2,6 +2,7 @@
 //! Kafka. Data goes to stdout, everything else to stderr; the exit code is 0 only if all was done.
 #![forbid(unsafe_code)]
 
+mod assign;
 mod consume;
 mod demo;
 mod json;
@@ -31,6 +32,8 @@ enum Command {
     Consume(consume::Args),
     /// List, create, describe and delete topics
     Topics(topics::Args),
+    /// Tell who would read what in a group, without a cluster: one line of JSON for each on standard input
+    Assign(assign::Args),
     /// Have thousands of calls answered through Kafka while callers and nodes come and go
     Demo(demo::Args),
 }
@@ -58,6 +61,7 @@ async fn run(command: Command) -> Outcome {
         Command::Produce(args) => produce::run(args, interrupt).await,
         Command::Consume(args) => consume::run(args, interrupt).await,
         Command::Topics(args) => topics::run(args, interrupt).await,
+        Command::Assign(args) => assign::run(args, interrupt).await,
         Command::Demo(args) => demo::run(args, interrupt).await,
     }
 }

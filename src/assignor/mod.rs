@@ -77,7 +77,7 @@ pub trait Assignor: Debug + Send + Sync + 'static {
 
     /// The protocols it can work under; by default eager only.
     ///
-    /// A cooperative assignor must not hand out what another member may still hold.
+    /// A cooperative assignor must not hand out what another member may still hold, see [`Group::withhold`].
     fn protocols(&self) -> &[RebalanceProtocol] {
         &[RebalanceProtocol::Eager]
     }

@@ -60,7 +60,8 @@ impl Plan<'_> {
     pub(super) fn deal(mut self, round: bool) -> Vec<Partitions> {
         self.grants.sort_unstable();
         let (grants, room) = (std::mem::take(&mut self.grants), std::mem::take(&mut self.room));
-        let mut dealt: Vec<Vec<(u32, i32)>> = room.iter().map(|room| Vec::with_capacity(*room as usize)).collect();
+        let mut dealt: Vec<Vec<(u32, i32)>> =
+            room.iter().map(|room| Vec::with_capacity(*room as usize)).collect();
         let left = vec![0; self.classes.members.len()];
         let mut table = Table { classes: self.classes, room, left, seats: Vec::new(), turn: 0 };
         let mut has = vec![0; dealt.len()];
@@ -141,7 +142,8 @@ impl Plan<'_> {
         }
         let mut all = dealt;
         for (topic, numbers) in claims.iter() {
-            let kept = numbers.iter().filter(|number| self.owners[self.bases[topic] + **number as usize] == member);
+            let kept =
+                numbers.iter().filter(|number| self.owners[self.bases[topic] + **number as usize] == member);
             all.extend(kept.map(|number| (topic as u32, *number)));
         }
         all.sort(); // two sorted runs, which this merges

@@ -110,9 +110,11 @@ impl<'a> Plan<'a> {
                 }
             }
             holders.sort_unstable();
-            holdings.extend(holders.into_iter().map(|member| {
-                (*class, member, std::mem::take(&mut counts[member as usize]))
-            }));
+            holdings.extend(
+                holders
+                    .into_iter()
+                    .map(|member| (*class, member, std::mem::take(&mut counts[member as usize]))),
+            );
         }
         holdings
     }
@@ -198,7 +200,8 @@ impl<'a> Plan<'a> {
         };
         let above = members().filter(|(_, _, above)| *above > 0).count();
         let mut network = Network::new(base + part.jobs.len() + part.members.len() + above);
-        let (mut job_node, mut class_node) = (vec![0; classes.job_classes.len()], vec![0; classes.members.len()]);
+        let (mut job_node, mut class_node) =
+            (vec![0; classes.job_classes.len()], vec![0; classes.members.len()]);
         let class_base = base + part.jobs.len();
         part.members.iter().enumerate().for_each(|(at, class)| class_node[*class as usize] = class_base + at);
         let mut supply = 0;
@@ -235,7 +238,8 @@ impl<'a> Plan<'a> {
             .map(|(at, (need, _))| network.edge(class_base + at, sink, *need, 0, 0))
             .collect();
         // What members above their level hold, each a way to others.
-        let mut node_of: Vec<(u32, usize)> = holders.iter().map(|(member, node, ..)| (*member, *node)).collect();
+        let mut node_of: Vec<(u32, usize)> =
+            holders.iter().map(|(member, node, ..)| (*member, *node)).collect();
         node_of.sort_unstable();
         let mut ways = Vec::new();
         if !holders.is_empty() {
@@ -289,7 +293,8 @@ impl<'a> Plan<'a> {
         lost.retain(|(_, _, count)| *count > 0);
         lost.sort_unstable();
         for of_member in lost.chunk_by(|a, b| a.0 == b.0) {
-            let by_class: Vec<(u32, i32)> = of_member.iter().map(|(_, class, count)| (*class, *count)).collect();
+            let by_class: Vec<(u32, i32)> =
+                of_member.iter().map(|(_, class, count)| (*class, *count)).collect();
             self.give_up(of_member[0].0, &by_class);
         }
     }
@@ -335,7 +340,12 @@ impl<'a> Plan<'a> {
                 let (cost, _) = avoid.costs(to.is_ok_and(|to| class.to[to].1));
                 let keeps = if cost < MUCH { count } else { 0 };
                 let node = member_base + place[member as usize];
-                kept.push((member, *job, count, network.edge(job_base + at, node, count - keeps, keeps, cost)));
+                kept.push((
+                    member,
+                    *job,
+                    count,
+                    network.edge(job_base + at, node, count - keeps, keeps, cost),
+                ));
                 loads[place[member as usize]] += keeps;
                 supply += count - keeps;
             }
@@ -352,7 +362,8 @@ impl<'a> Plan<'a> {
         }
         network.fill_cheapest(source, sink);
 
-        let lost = kept.into_iter().map(|(member, job, count, edge)| (member, job, count - network.used(edge)));
+        let lost =
+            kept.into_iter().map(|(member, job, count, edge)| (member, job, count - network.used(edge)));
         self.lose(lost.collect());
         ins.into_iter().for_each(|(member, edge)| self.room[member as usize] = network.used(edge));
         self.grant(&network, roads);

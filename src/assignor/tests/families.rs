@@ -27,7 +27,7 @@ fn empty(rng: &mut StdRng, equal: bool) -> Case {
         generation: 1,
         ..Member::default()
     });
-    Case { members: members.collect(), topics, racks: vec![] }
+    Case { members: members.collect(), topics, ..Case::default() }
 }
 
 /// Changes a group as life does: a member comes or goes, a subscription changes, a topic grows.
