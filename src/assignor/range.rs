@@ -152,8 +152,8 @@ fn match_racks(topics: &mut [Ranges<'_>]) {
             continue;
         }
         if let [place] = places[..] {
-            for seat in 0..members.len() {
-                let (group, topic, member) = (topics[place].group, topics[place].topic, members[seat]);
+            for (seat, member) in members.iter().enumerate() {
+                let (group, topic, member) = (topics[place].group, topics[place].topic, *member);
                 topics[place].fill(seat, |partition| in_rack(group, topic, partition, member));
             }
             continue;

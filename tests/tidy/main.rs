@@ -51,9 +51,10 @@ const SPAWN_SITES: &[&str] = &["src/network/task.rs", "src/broker/listener.rs", 
 
 const LONGEST: usize = 500;
 
-/// Lines of code of the client and of everything with the embedded broker: without tests, comments and blank lines.
-const CLIENT: usize = 15_000;
-const LIBRARY: usize = 20_000;
+/// Lines of code of the client and of everything with the embedded broker: without tests, comments and blank lines. Groups are a large
+/// part that came late: their assignors, with the exact solver, are 1,400 lines.
+const CLIENT: usize = 16_500;
+const LIBRARY: usize = 21_500;
 
 const BANNED: &[(&str, &str)] = &[
     (".unwrap()", "return an error, or recover: `unwrap_or_else(PoisonError::into_inner)` for a lock"),

@@ -9,11 +9,14 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::{Assignor, Group, GroupAssignment, Partitions, RebalanceProtocol};
-use plan::{Avoid, Plan};
+use exchange::Avoid;
+use plan::Plan;
 
 pub(super) mod claims;
 mod classes;
 mod deal;
+mod exchange;
+mod fill_up;
 mod flow;
 mod levels;
 mod plan;

@@ -3,7 +3,9 @@ use rand::prelude::*;
 
 use super::{Case, Member};
 
-pub(super) const FAMILIES: [(&str, fn(&mut StdRng) -> Case); 5] = [
+type Family = fn(&mut StdRng) -> Case;
+
+pub(super) const FAMILIES: [(&str, Family); 5] = [
     ("general", general),
     ("random owner", random_owner),
     ("uniform", uniform),

@@ -134,9 +134,12 @@ fn loads_and_moves_are_the_least_there_are() {
     }
 }
 
+/// Partitions by name, and of which generation.
+type Claim = (Vec<(String, i32)>, i32);
+
 /// What a group's members claim from one assignment to the next, by id.
 struct Story {
-    claims: Vec<(String, Vec<(String, i32)>, i32)>,
+    claims: Vec<(String, Claim)>,
     generation: i32,
 }
 
@@ -151,7 +154,7 @@ impl Story {
         let mut case = Case::read(given);
         self.generation += 1;
         for (member, id) in case.ids.clone().iter().enumerate() {
-            if let Some((_, claims, generation)) = self.claims.iter().find(|claim| claim.0 == *id) {
+            if let Some((_, (claims, generation))) = self.claims.iter().find(|claim| claim.0 == *id) {
                 case.members[member].generation = *generation;
                 for (topic, number) in claims.clone() {
                     if case.names.contains(&topic) {
@@ -165,7 +168,7 @@ impl Story {
         for (member, partitions) in plan.iter().enumerate() {
             let claims =
                 places(partitions).into_iter().map(|(topic, number)| (case.topic_name(topic), number));
-            let claim = (case.member_id(member), claims.collect(), self.generation);
+            let claim = (case.member_id(member), (claims.collect(), self.generation));
             self.claims.retain(|old| old.0 != claim.0);
             self.claims.push(claim);
         }
