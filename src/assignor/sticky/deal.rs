@@ -131,7 +131,11 @@ impl Plan<'_> {
                 self.owners[partition] = member;
             }
         }
-        has.fill(0);
+        for partition in range {
+            if let Some(has) = has.get_mut(self.owners[partition] as usize) {
+                *has = 0;
+            }
+        }
     }
 
     /// What a member keeps of its claims, and what it was dealt.

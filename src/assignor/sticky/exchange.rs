@@ -31,26 +31,23 @@ impl Plan<'_> {
     /// Brings every member of a part to its level at the least cost: a cheapest flow through classes of jobs, classes of members and
     /// members. What a member keeps goes straight to it.
     pub(super) fn exchange(&mut self, part: &Part, avoid: Avoid) {
+        let class_base = 2 + 2 * part.jobs.len();
+        self.numbered(part, class_base, |plan, class_node| plan.exchange_by(part, avoid, class_node));
+    }
+
+    fn exchange_by(&mut self, part: &Part, avoid: Avoid, class_node: &[usize]) {
         let (classes, level) = (self.classes, part.level);
-        let members: Vec<u32> = part
-            .members
-            .iter()
-            .flat_map(|class| classes.members[*class as usize].members.iter().copied())
-            .collect();
+        let lists = part.members.iter().map(|class| &classes.members[*class as usize].members);
+        let mut members: Vec<u32> = lists.flatten().copied().collect();
+        members.sort_unstable();
         let (source, sink, job_base) = (0, 1, 2);
         let hub_base = job_base + part.jobs.len();
-        let class_base = hub_base + part.jobs.len();
-        let member_base = class_base + part.members.len();
+        let member_base = hub_base + part.jobs.len() + part.members.len();
         let mut network = Network::new(member_base + members.len());
         // Such that no way back costs less than nothing to begin with.
         network.potential[source] = 1;
         network.potential[hub_base..].fill(1);
         network.potential[sink] = 1 - LEVEL;
-
-        let mut class_node = vec![0; classes.members.len()];
-        part.members.iter().enumerate().for_each(|(at, class)| class_node[*class as usize] = class_base + at);
-        let mut place = vec![0; classes.of_member.len()];
-        members.iter().enumerate().for_each(|(at, member)| place[*member as usize] = at);
 
         let (mut roads, mut kept, mut loads) = (Vec::new(), Vec::new(), vec![0; members.len()]);
         let (_, plain) = avoid.costs(false);
@@ -63,19 +60,19 @@ impl Plan<'_> {
                 let road = network.edge(hub_base + at, class_node[*to as usize], ANY, 0, cost - plain);
                 roads.push((*job, *to, road));
             }
-            for (_, member, count) in self.holdings(&[*job]) {
+            for (_, member, count) in self.holdings(*job) {
                 let class_of = classes.of_member[member as usize];
                 let to = class.to.binary_search_by_key(&class_of, |(class, _)| *class);
                 let (cost, _) = avoid.costs(to.is_ok_and(|to| class.to[to].1));
                 let keeps = if cost < MUCH { count } else { 0 };
-                let node = member_base + place[member as usize];
+                let Ok(place) = members.binary_search(&member) else { continue };
                 kept.push((
                     *job,
                     member,
                     count,
-                    network.edge(job_base + at, node, count - keeps, keeps, cost),
+                    network.edge(job_base + at, member_base + place, count - keeps, keeps, cost),
                 ));
-                loads[place[member as usize]] += keeps;
+                loads[place] += keeps;
                 supply += count - keeps;
             }
             network.edge(source, job_base + at, supply, 0, 0);

@@ -7,6 +7,10 @@ impl Plan<'_> {
     /// Brings every member of a part to its level by nothing but what is free and what no member may keep in any balanced plan. False, and
     /// nothing is done, if that is not enough; if it is, no balanced plan moves less.
     pub(super) fn fill_up(&mut self, part: &Part) -> bool {
+        self.numbered(part, 2 + part.jobs.len(), |plan, class_node| plan.fill_up_by(part, class_node))
+    }
+
+    fn fill_up_by(&mut self, part: &Part, class_node: &[usize]) -> bool {
         let (classes, level) = (self.classes, part.level);
         let (source, sink, base) = (0, 1, 2);
         let members = || {
@@ -17,14 +21,10 @@ impl Plan<'_> {
         };
         let above = members().filter(|(_, _, above)| *above > 0).count();
         let mut network = Network::new(base + part.jobs.len() + part.members.len() + above);
-        let (mut job_node, mut class_node) =
-            (vec![0; classes.job_classes.len()], vec![0; classes.members.len()]);
         let class_base = base + part.jobs.len();
-        part.members.iter().enumerate().for_each(|(at, class)| class_node[*class as usize] = class_base + at);
         let mut supply = 0;
         let mut roads = Vec::new();
         for (at, job) in part.jobs.iter().enumerate() {
-            job_node[*job as usize] = base + at;
             let class = &classes.job_classes[*job as usize];
             let free: i32 = class.jobs.iter().map(|job| self.free[*job as usize]).sum();
             supply += i64::from(free);
@@ -59,11 +59,10 @@ impl Plan<'_> {
             holders.iter().map(|(member, node, ..)| (*member, *node)).collect();
         node_of.sort_unstable();
         let mut ways = Vec::new();
-        if !holders.is_empty() {
-            for (class, member, count) in self.holdings(&part.jobs) {
-                if let Ok(at) = node_of.binary_search_by_key(&member, |(member, _)| *member) {
-                    let edge = network.edge(node_of[at].1, job_node[class as usize], count, 0, 0);
-                    ways.push((class, member, edge));
+        for (at, job) in part.jobs.iter().enumerate().filter(|_| above > 0) {
+            for (class, member, count) in self.holdings(*job) {
+                if let Ok(holder) = node_of.binary_search_by_key(&member, |(member, _)| *member) {
+                    ways.push((class, member, network.edge(node_of[holder].1, base + at, count, 0, 0)));
                 }
             }
         }

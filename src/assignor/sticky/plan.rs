@@ -24,6 +24,9 @@ pub(super) struct Plan<'a> {
     pub(super) grants: Vec<(u32, u32, i32)>,
     /// How often a topic had to give, so that none gives more than others.
     given_up: Vec<u32>,
+    /// Lists of zeros to work with: for each member, and for each class of members.
+    counts: Vec<i32>,
+    numbers: Vec<usize>,
 }
 
 impl<'a> Plan<'a> {
@@ -46,7 +49,20 @@ impl<'a> Plan<'a> {
         }
         let room = vec![0; loads.len()];
         let given_up = vec![0; bases.len()];
-        Self { classes, bases, claims, owners, loads, room, free, grants: Vec::new(), given_up }
+        let (counts, numbers) = (vec![0; loads.len()], vec![0; classes.members.len()]);
+        Self {
+            classes,
+            bases,
+            claims,
+            owners,
+            loads,
+            room,
+            free,
+            grants: Vec::new(),
+            given_up,
+            counts,
+            numbers,
+        }
     }
 
     /// Balances all of the group.
@@ -68,32 +84,43 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// How many partitions of each class of jobs the members hold: class, member, number.
-    pub(super) fn holdings(&self, jobs: &[u32]) -> Vec<(u32, u32, i32)> {
-        let mut holdings = Vec::new();
-        let mut counts = vec![0; self.loads.len()];
-        for class in jobs {
-            let mut holders = Vec::new();
-            for job in &self.classes.job_classes[*class as usize].jobs {
-                let topic = self.classes.jobs[*job as usize].topic as usize;
-                for partition in self.bases[topic]..self.bases[topic + 1] {
-                    let owner = self.owners[partition];
-                    if owner < FREE && self.classes.job(topic, partition) == *job {
-                        counts[owner as usize] += 1;
-                        if counts[owner as usize] == 1 {
-                            holders.push(owner);
-                        }
+    /// How many partitions of a class of jobs the members hold: class, member, number.
+    pub(super) fn holdings(&mut self, class: u32) -> Vec<(u32, u32, i32)> {
+        let mut counts = std::mem::take(&mut self.counts);
+        let mut holders = Vec::new();
+        for job in &self.classes.job_classes[class as usize].jobs {
+            let topic = self.classes.jobs[*job as usize].topic as usize;
+            for partition in self.bases[topic]..self.bases[topic + 1] {
+                let owner = self.owners[partition];
+                if owner < FREE && self.classes.job(topic, partition) == *job {
+                    counts[owner as usize] += 1;
+                    if counts[owner as usize] == 1 {
+                        holders.push(owner);
                     }
                 }
             }
-            holders.sort_unstable();
-            holdings.extend(
-                holders
-                    .into_iter()
-                    .map(|member| (*class, member, std::mem::take(&mut counts[member as usize]))),
-            );
         }
+        holders.sort_unstable();
+        let counted =
+            holders.into_iter().map(|member| (class, member, std::mem::take(&mut counts[member as usize])));
+        let holdings = counted.collect();
+        self.counts = counts;
         holdings
+    }
+
+    /// Does something with a number for each class of members in a part, from `first` on; those of others have number 0.
+    pub(super) fn numbered<T>(
+        &mut self,
+        part: &Part,
+        first: usize,
+        work: impl FnOnce(&mut Self, &[usize]) -> T,
+    ) -> T {
+        let mut numbers = std::mem::take(&mut self.numbers);
+        part.members.iter().enumerate().for_each(|(at, class)| numbers[*class as usize] = first + at);
+        let done = work(self, &numbers);
+        part.members.iter().for_each(|class| numbers[*class as usize] = 0);
+        self.numbers = numbers;
+        done
     }
 
     /// Members give up so many partitions of a class of jobs: class, member, number. It goes one by one, from the topic of which a member has
@@ -136,7 +163,7 @@ impl<'a> Plan<'a> {
             part.members.iter().for_each(|class| part_of[*class as usize] = number as u32);
         }
         for (number, part) in parts.iter().enumerate() {
-            let mut lost = self.holdings(&part.jobs);
+            let mut lost: Vec<_> = part.jobs.iter().flat_map(|job| self.holdings(*job)).collect();
             lost.retain(|(_, member, _)| {
                 part_of[self.classes.of_member[*member as usize] as usize] != number as u32
             });
