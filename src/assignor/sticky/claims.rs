@@ -60,19 +60,21 @@ impl<'a> Claims<'a> {
         &self,
         newest: u32,
         member: u32,
-        topic: usize,
-        number: i32,
+        partition: usize,
+        bases: &[usize],
     ) -> bool {
         match newest {
             NONE => true,
             _ if newest & SEVERAL == 0 => newest & !FREE == member,
-            _ => self.is_among(newest & !(SEVERAL | FREE), member, topic, number),
+            _ => self.is_among(newest & !(SEVERAL | FREE), member, partition, bases),
         }
     }
 
     /// Whether a member is one of the several that claim a partition in the newest generation.
     #[cold]
-    fn is_among(&self, several: u32, member: u32, topic: usize, number: i32) -> bool {
+    fn is_among(&self, several: u32, member: u32, partition: usize, bases: &[usize]) -> bool {
+        let topic = bases.partition_point(|base| *base <= partition) - 1;
+        let number = (partition - bases[topic]) as i32;
         let generation = |member: u32| self.generations[member as usize];
         let mut claimed = self.partitions[member as usize].iter();
         generation(several) == generation(member)
@@ -108,9 +110,11 @@ impl Group {
             let mut handed_out = Partitions::default();
             for (topic, numbers) in planned.iter() {
                 let free = numbers.iter().copied().filter(|number| {
-                    let newest =
-                        usize::try_from(*number).ok().and_then(|at| newest.get(bases.get(topic)? + at));
-                    newest.is_none_or(|newest| claims.is_free_for(*newest, member as u32, topic, *number))
+                    let place = || Some(bases.get(topic)? + usize::try_from(*number).ok()?);
+                    let claimed = place().and_then(|place| Some((place, *newest.get(place)?)));
+                    claimed.is_none_or(|(place, newest)| {
+                        claims.is_free_for(newest, member as u32, place, &bases)
+                    })
                 });
                 handed_out.extend(topic, free);
             }

@@ -20,6 +20,7 @@ mod fill_up;
 mod flow;
 mod levels;
 mod plan;
+mod spread;
 mod user_data;
 
 use claims::Claims;
@@ -164,5 +165,9 @@ fn plan(group: &Group, claims: &Claims<'_>, avoid: Avoid, round: bool) -> Vec<Pa
     let classes = classes::Classes::new(group, &bases);
     let mut plan = Plan::new(&classes, &bases, claims);
     plan.balance(avoid);
-    plan.deal(round)
+    let mut dealt = plan.deal();
+    let subscriptions: Vec<&[u32]> = group.members().iter().map(|member| &member.topics[..]).collect();
+    plan.spread(&subscriptions, &mut dealt);
+    let members = dealt.into_iter().enumerate();
+    members.map(|(member, dealt)| plan.partitions(member as u32, dealt, round)).collect()
 }

@@ -15,7 +15,7 @@ pub(super) struct Plan<'a> {
     pub(super) claims: &'a Claims<'a>,
     /// The owner of each partition. What no member owns is to be given out, and claimed by those whom the number still tells.
     pub(super) owners: Vec<u32>,
-    /// How many each member has, and how many more it gets.
+    /// How many each member keeps, and how many more it gets.
     pub(super) loads: Vec<i32>,
     pub(super) room: Vec<i32>,
     /// How many of each job are to be given out.

@@ -193,3 +193,42 @@ fn search(
         }
     }
 }
+
+/// Whether some ring of hand-overs makes the sum of the squares of what each member has of each topic less, at no other cost.
+pub(super) fn can_be_evener(case: &Case, owners: &BTreeMap<Place, usize>) -> bool {
+    const MOVE: i64 = 1 << 20;
+    const SQUARES: i64 = 1 << 40;
+    let valid = valid_owners(case);
+    let (topics, members) = (case.topics.len(), case.members.len());
+    let (mut has, mut own) = (vec![vec![0i64; members]; topics], vec![vec![0i64; members]; topics]);
+    owners.iter().for_each(|((topic, _), member)| has[*topic][*member] += 1);
+    valid.iter().for_each(|((topic, _), member)| own[*topic][*member] += 1);
+    let mut arcs = Vec::new();
+    let sink = topics + members;
+    for member in 0..members {
+        let load: i64 = has.iter().map(|has| has[member]).sum();
+        arcs.push((topics + member, sink, SQUARES * (2 * load + 1)));
+        if load > 0 {
+            arcs.push((sink, topics + member, -SQUARES * (2 * load - 1)));
+        }
+        for topic in case.members[member].topics.iter().copied() {
+            let (has, own) = (has[topic][member], own[topic][member]);
+            arcs.push((topic, topics + member, if has < own { 0 } else { MOVE } + 2 * has + 1));
+            if has > 0 {
+                arcs.push((topics + member, topic, if has <= own { 0 } else { -MOVE } - (2 * has - 1)));
+            }
+        }
+    }
+    let mut distance = vec![0i64; sink + 1];
+    let mut relax = || {
+        let mut changed = false;
+        for (from, to, cost) in &arcs {
+            if distance[*from] + cost < distance[*to] {
+                distance[*to] = distance[*from] + cost;
+                changed = true;
+            }
+        }
+        changed
+    };
+    (0..=sink + 1).all(|_| relax())
+}
