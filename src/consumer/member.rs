@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 use super::driver::{Inner, Shared, now};
-use super::requests;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::call::{Completion, Purpose};
-use crate::state::group::{Answer, Request, Ticket, What};
+use crate::state::group::{self, Answer, Request, Ticket, What};
 use crate::topic_partition::TopicPartition;
 
 /// How long a consumer that closes waits for its last commit and its farewell to be answered.
@@ -195,13 +194,13 @@ impl Shared {
             _ => Purpose::Group,
         };
         let ticket = request.ticket;
-        let (build, read) = requests::call(request.what, config.client_id.clone());
+        let (build, read) = group::call(request.what, config.client_id.clone());
         let Some(node) = request.node.or_else(|| self.core.any(purpose)) else {
             return self.arrived(ticket, Err(Error::new(ErrorKind::Connect, "no node is known")));
         };
         let shared = self.this.clone();
         let completion = Completion::new(move |outcome| {
-            let answer = read(outcome);
+            let answer = read(outcome.map_err(|failure| failure.error));
             let Some(shared) = shared.upgrade() else { return };
             if let Some(throttle) = answer.as_ref().ok().and_then(Answer::throttle) {
                 let until = super::driver::now() + throttle;

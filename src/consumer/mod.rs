@@ -10,7 +10,6 @@ mod handle;
 mod member;
 mod offsets;
 mod options;
-mod requests;
 mod stream;
 
 use std::ops::Deref;

@@ -315,91 +315,97 @@ impl Consuming {
         ticket: Ticket,
         outcome: Result<Answer, Failure>,
     ) -> Result<(), String> {
-        let answer = |outcome: Result<Answer, Failure>| outcome.map_err(|failure| failure.error);
-        match ticket {
-            Ticket::Metadata(ticket) => self.client.take_in_metadata(now, ticket, outcome),
-            Ticket::Fetch(ticket) => {
-                let answer = answer(outcome).and_then(|answer| {
-                    FetchResponse::decode(&answer.body, answer.version)
-                        .map_err(|error| Error::new(ErrorKind::Protocol, error.to_string()))
-                });
-                if let Ok(answer) = &answer {
-                    let sizes = answer.topics.iter().flat_map(|topic| &topic.partitions);
-                    self.largest =
-                        sizes.map(|data| data.records.len()).chain([self.largest]).max().unwrap_or(0);
-                }
-                self.machine.handle_fetch(now, ticket, answer);
-            }
-            Ticket::Offsets(ticket) => {
-                let answer = answer(outcome).and_then(|answer| header::decode::<ListOffsetsRequest>(&answer));
-                self.machine.handle_offsets(now, ticket, answer);
-            }
-            Ticket::Epochs(ticket) => {
-                let answer =
-                    answer(outcome).and_then(|answer| header::decode::<OffsetForLeaderEpochRequest>(&answer));
-                self.machine.handle_epochs(now, ticket, answer);
-            }
-            other => return Err(format!("not a consumer's: {other:?}")),
-        }
+        let largest = take_in(now, &mut self.client, &mut self.machine, ticket, outcome)?;
+        self.largest = self.largest.max(largest);
         Ok(())
     }
 
     fn put_out(&mut self, now: Instant) {
-        while let Some(Request { node, ticket, what }) = self.machine.poll_request(now) {
-            let deadline = now + self.request_timeout;
-            match what {
-                What::Fetch { lane, plan } => {
-                    let most = if plan.by_id { i16::MAX } else { LAST_VERSION_BY_NAME };
-                    let deadline = deadline + plan.max_wait;
-                    let (purpose, ticket) = (Purpose::Fetch(lane), Ticket::Fetch(ticket));
-                    self.client.submit(node, purpose, deadline, ticket, move |versions| {
-                        let version = versions.choose_at_most::<FetchRequest>(most)?;
-                        header::encode(&plan.request(version), version, "simulated")
-                    });
-                }
-                What::Offsets(plan) => {
-                    self.client.submit(
-                        node,
-                        Purpose::Rest,
-                        deadline,
-                        Ticket::Offsets(ticket),
-                        move |versions| {
-                            let version = versions.choose::<ListOffsetsRequest>()?;
-                            header::encode(&list_offsets(&plan, version), version, "simulated")
-                        },
-                    );
-                }
-                What::Epochs(plan) => {
-                    self.client.submit(
-                        node,
-                        Purpose::Rest,
-                        deadline,
-                        Ticket::Epochs(ticket),
-                        move |versions| {
-                            let version = versions.choose::<OffsetForLeaderEpochRequest>()?;
-                            header::encode(&offset_for_leader_epoch(&plan, version), version, "simulated")
-                        },
-                    );
-                }
-            }
-        }
-        while let Some(event) = self.machine.poll_event() {
-            match event {
-                Event::Refresh => self.client.refresh(),
-                Event::Leader { topic, partition, leader, epoch, endpoint } => {
-                    self.client.metadata.hint(&topic, partition, leader, epoch, endpoint);
-                }
-                Event::Throttle { node, until } => {
-                    let lanes: Vec<_> = (0..LANES).map(Purpose::Fetch).collect();
-                    self.client.throttle(node, &lanes, until);
-                }
-            }
-        }
+        put_out(now, &mut self.client, &mut self.machine, self.request_timeout);
     }
 
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let busy = Some(self.busy_until).filter(|until| *until > now);
         [self.machine.next_deadline(), self.client.next_deadline(), busy].into_iter().flatten().min()
+    }
+}
+
+/// Hands an answer to the reading machine. Gives the bytes of the largest partition in it.
+pub(super) fn take_in(
+    now: Instant,
+    client: &mut Client,
+    machine: &mut Consumer,
+    ticket: Ticket,
+    outcome: Result<Answer, Failure>,
+) -> Result<usize, String> {
+    let mut largest = 0;
+    let answer = |outcome: Result<Answer, Failure>| outcome.map_err(|failure| failure.error);
+    match ticket {
+        Ticket::Metadata(ticket) => client.take_in_metadata(now, ticket, outcome),
+        Ticket::Fetch(ticket) => {
+            let answer = answer(outcome).and_then(|answer| {
+                FetchResponse::decode(&answer.body, answer.version)
+                    .map_err(|error| Error::new(ErrorKind::Protocol, error.to_string()))
+            });
+            if let Ok(answer) = &answer {
+                let sizes = answer.topics.iter().flat_map(|topic| &topic.partitions);
+                largest = sizes.map(|data| data.records.len()).max().unwrap_or(0);
+            }
+            machine.handle_fetch(now, ticket, answer);
+        }
+        Ticket::Offsets(ticket) => {
+            let answer = answer(outcome).and_then(|answer| header::decode::<ListOffsetsRequest>(&answer));
+            machine.handle_offsets(now, ticket, answer);
+        }
+        Ticket::Epochs(ticket) => {
+            let answer =
+                answer(outcome).and_then(|answer| header::decode::<OffsetForLeaderEpochRequest>(&answer));
+            machine.handle_epochs(now, ticket, answer);
+        }
+        other => return Err(format!("not a consumer's: {other:?}")),
+    }
+    Ok(largest)
+}
+
+/// Sends what the reading machine asks for.
+pub(super) fn put_out(now: Instant, client: &mut Client, machine: &mut Consumer, request_timeout: Duration) {
+    while let Some(Request { node, ticket, what }) = machine.poll_request(now) {
+        let deadline = now + request_timeout;
+        match what {
+            What::Fetch { lane, plan } => {
+                let most = if plan.by_id { i16::MAX } else { LAST_VERSION_BY_NAME };
+                let deadline = deadline + plan.max_wait;
+                let (purpose, ticket) = (Purpose::Fetch(lane), Ticket::Fetch(ticket));
+                client.submit(node, purpose, deadline, ticket, move |versions| {
+                    let version = versions.choose_at_most::<FetchRequest>(most)?;
+                    header::encode(&plan.request(version), version, "simulated")
+                });
+            }
+            What::Offsets(plan) => {
+                client.submit(node, Purpose::Rest, deadline, Ticket::Offsets(ticket), move |versions| {
+                    let version = versions.choose::<ListOffsetsRequest>()?;
+                    header::encode(&list_offsets(&plan, version), version, "simulated")
+                });
+            }
+            What::Epochs(plan) => {
+                client.submit(node, Purpose::Rest, deadline, Ticket::Epochs(ticket), move |versions| {
+                    let version = versions.choose::<OffsetForLeaderEpochRequest>()?;
+                    header::encode(&offset_for_leader_epoch(&plan, version), version, "simulated")
+                });
+            }
+        }
+    }
+    while let Some(event) = machine.poll_event() {
+        match event {
+            Event::Refresh => client.refresh(),
+            Event::Leader { topic, partition, leader, epoch, endpoint } => {
+                client.metadata.hint(&topic, partition, leader, epoch, endpoint);
+            }
+            Event::Throttle { node, until } => {
+                let lanes: Vec<_> = (0..LANES).map(Purpose::Fetch).collect();
+                client.throttle(node, &lanes, until);
+            }
+        }
     }
 }
 

@@ -29,6 +29,8 @@ const BACKLOG: usize = 4;
 pub(super) enum Purpose {
     Produce,
     Fetch(usize),
+    Group,
+    Rebalance,
     Rest,
 }
 
@@ -41,6 +43,7 @@ pub(super) enum Ticket {
     Fetch(u64),
     Offsets(u64),
     Epochs(u64),
+    Group(u64),
 }
 
 /// Why there is no answer, and whether a byte may have reached the node.

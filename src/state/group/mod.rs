@@ -30,6 +30,7 @@ mod reaction;
 mod requests;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -48,6 +49,7 @@ pub(crate) use interface::{Answer, Event, Identity, Pattern, Request, Settings, 
 pub use place::CommittedOffset;
 pub(crate) use place::Place;
 pub(crate) use requests::{CommitPlan, OffsetFetchPlan, Sender, coordinator_of, fetched, find_coordinator};
+pub(crate) use wire::call;
 
 use coordinator::Coordinator;
 use offsets::Offsets;

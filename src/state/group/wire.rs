@@ -6,18 +6,18 @@ use kafka_protocol::messages::{
     LeaveGroupRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 
+use super::interface::{Answer, What};
+use super::requests::find_coordinator;
 use crate::error::Result;
-use crate::network::call::{Encoded, Outcome};
-use crate::protocol::header;
+use crate::protocol::header::{self, Answer as Bytes, Encoded};
 use crate::protocol::request::Request;
 use crate::protocol::version::ApiVersions;
-use crate::state::group::{Answer, What, find_coordinator};
 
-pub(super) type Build = Box<dyn FnOnce(&ApiVersions) -> Result<Encoded> + Send>;
-pub(super) type Read = fn(Outcome) -> Result<Answer>;
+pub(crate) type Build = Box<dyn FnOnce(&ApiVersions) -> Result<Encoded> + Send>;
+pub(crate) type Read = fn(Result<Bytes>) -> Result<Answer>;
 
 /// How to write the request, and how to read what comes of it.
-pub(super) fn call(what: What, client_id: Arc<str>) -> (Build, Read) {
+pub(crate) fn call(what: What, client_id: Arc<str>) -> (Build, Read) {
     match what {
         What::Find(group) => (
             build::<FindCoordinatorRequest>(client_id, move |version| find_coordinator(&group, version)),
@@ -66,7 +66,7 @@ fn build<R: Request>(client_id: Arc<str>, build: impl FnOnce(i16) -> R + Send + 
     })
 }
 
-fn read<R: Request>(outcome: Outcome, answer: fn(R::Response) -> Answer) -> Result<Answer> {
-    let read = outcome.map_err(|failure| failure.error).and_then(|answer| header::decode::<R>(&answer));
+fn read<R: Request>(outcome: Result<Bytes>, answer: fn(R::Response) -> Answer) -> Result<Answer> {
+    let read = outcome.and_then(|answer| header::decode::<R>(&answer));
     read.map(answer).map_err(|error| error.in_api(R::NAME))
 }
