@@ -410,7 +410,7 @@ pub(super) fn put_out(now: Instant, client: &mut Client, machine: &mut Consumer,
 }
 
 /// Errors that no fault explains.
-fn is_our_fault(error: &Error) -> bool {
+pub(super) fn is_our_fault(error: &Error) -> bool {
     !matches!(error.kind(), ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Closed | ErrorKind::Broker)
         && !error.is_retriable()
 }

@@ -12,6 +12,8 @@
 //! seeds and says how to repeat one.
 mod client;
 mod consuming;
+mod grouping;
+mod ledger;
 mod link;
 mod network;
 mod plan;
@@ -29,8 +31,10 @@ use crate::broker::Faults;
 use crate::broker::cluster::{Cluster, Output};
 use client::Client;
 use consuming::Consuming;
+use grouping::Grouping;
+use ledger::Ledger;
 use network::{Event, Network};
-use plan::Plan;
+use plan::{Division, Plan};
 use producing::Producing;
 use script::Script;
 use truth::{TOPIC, Truth};
@@ -66,6 +70,8 @@ struct World {
     network: Network,
     producers: Vec<Producing>,
     consumers: Vec<Consuming>,
+    members: Vec<Grouping>,
+    ledger: Ledger,
     script: Script,
     truth: Truth,
     steps: u64,
@@ -74,11 +80,28 @@ struct World {
 }
 
 impl World {
+    /// Producers and consumers by themselves.
     fn new(seed: u64, talk: bool) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
+        let plan = Plan::new(&mut random);
+        Self::set_up(seed, random, plan, talk)
+    }
+
+    /// A consumer group.
+    fn of_groups(seed: u64, talk: bool) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed ^ 0x9999);
+        let plan = Plan::of_groups(&mut random);
+        let members = plan.group.map_or(0, |group| group.members);
+        let mut world = Self::set_up(seed, random, plan, talk);
+        for _ in 0..members {
+            script::groups::join(&mut world);
+        }
+        world
+    }
+
+    fn set_up(seed: u64, random: SmallRng, plan: Plan, talk: bool) -> Self {
         #[allow(clippy::disallowed_methods)] // any instant will do as the beginning
         let now = Instant::now();
-        let plan = Plan::new(&mut random);
         let mut cluster = Cluster::new(plan.config(seed), Faults::default(), now, 1_000_000);
         cluster.create_topic(TOPIC, plan.partitions, None).unwrap();
         let mut truth = Truth::default();
@@ -93,6 +116,8 @@ impl World {
             network,
             producers: Vec::new(),
             consumers: Vec::new(),
+            members: Vec::new(),
+            ledger: Ledger::default(),
             truth,
             steps: 0,
             trace: 0,
@@ -106,7 +131,8 @@ impl World {
             let partitions = world.plan.partitions;
             world.producers.push(Producing::new(now, client, names[at], settings, partitions, memory, seed));
         }
-        for (at, settings) in world.plan.consumers.clone().into_iter().enumerate() {
+        let alone = if world.plan.group.is_some() { Vec::new() } else { world.plan.consumers.clone() };
+        for (at, settings) in alone.into_iter().enumerate() {
             let client = world.client(world.producers.len() + at);
             let (partitions, timeout) = (world.plan.partitions, world.plan.request_timeout);
             let seed = seed.wrapping_mul(37) + at as u64;
@@ -144,8 +170,9 @@ impl World {
     fn next_deadline(&self) -> Option<Instant> {
         let producers = self.producers.iter().filter_map(Producing::next_deadline);
         let consumers = self.consumers.iter().filter_map(|consumer| consumer.next_deadline(self.now));
+        let members = self.members.iter().filter_map(|member| member.next_deadline(self.now));
         let rest = [self.network.next_event(), self.cluster.next_deadline(), self.script.next()];
-        rest.into_iter().flatten().chain(producers).chain(consumers).min()
+        rest.into_iter().flatten().chain(producers).chain(consumers).chain(members).min()
     }
 
     /// To the next moment at which something happens, and through it.
@@ -169,10 +196,31 @@ impl World {
             self.consumers[at].advance(self.now, &mut self.network, &self.truth)?;
             self.consumers[at].check_memory()?;
         }
+        self.step_members()?;
         if self.steps.is_multiple_of(16) {
             self.check_pending()?;
         }
         Ok(())
+    }
+
+    fn step_members(&mut self) -> Result<(), String> {
+        if self.members.is_empty() {
+            return Ok(());
+        }
+        for at in 0..self.members.len() {
+            let advanced = self.members[at].advance(self.now, &mut self.network, &mut self.ledger);
+            advanced.map_err(|what| format!("{what} (member {at})"))?;
+        }
+        let Some(view) = ledger::view(&self.cluster) else { return Ok(()) };
+        ledger::check_owners(&view, &self.members)?;
+        self.ledger.check(&view, &self.truth, self.committed())
+    }
+
+    /// Whether those who read see committed transactions only.
+    fn committed(&self) -> bool {
+        let reading = self.plan.consumers.first();
+        reading
+            .is_some_and(|reading| reading.isolation == crate::state::consumer::IsolationLevel::ReadCommitted)
     }
 
     fn check_pending(&self) -> Result<(), String> {
@@ -247,7 +295,8 @@ impl World {
         let Some(socket) = self.network.sockets.get(&id).filter(|socket| socket.held) else { return };
         let client = match socket.client.checked_sub(self.producers.len()) {
             None => &mut self.producers[socket.client].client,
-            Some(at) => &mut self.consumers[at].client,
+            Some(at) if at < self.consumers.len() => &mut self.consumers[at].client,
+            Some(at) => &mut self.members[at - self.consumers.len()].client,
         };
         tell(client, &mut self.network);
     }
@@ -292,7 +341,10 @@ impl World {
 
     /// Everything goes wrong for a while, then nothing does, and all must come to its end.
     fn run(&mut self) -> Result<Counts, String> {
-        let ended = self.run_to_the_end();
+        let ended = match self.plan.group {
+            None => self.run_to_the_end(),
+            Some(_) => self.run_group(),
+        };
         if let Err(what) = &ended {
             self.note(format_args!("{what}"));
             for consumer in self.consumers.iter().filter(|_| self.talk) {
@@ -332,6 +384,64 @@ impl World {
         Ok(self.counts())
     }
 
+    /// A storm over a group; then everybody has to find together; then one more joins, which may disturb nobody.
+    fn run_group(&mut self) -> Result<Counts, String> {
+        while self.now < self.start + self.plan.length {
+            self.step()?;
+            self.bounded()?;
+        }
+        script::heal(self);
+        self.converge()?;
+        if let Some((partition, offset)) = self.ledger.first_unread(&self.truth, self.committed()) {
+            return Err(format!("C1: nobody has read {offset} of partition {partition}"));
+        }
+        let generation = |world: &Self| ledger::view(&world.cluster).map_or(0, |view| view.generation());
+        let before: Vec<_> =
+            self.members.iter().map(|member| (member.lives(), member.partitions())).collect();
+        let began = generation(self);
+        self.members.iter_mut().for_each(|member| member.taken.clear());
+        script::groups::join(self);
+        self.converge()?;
+        let Some(plan) = self.plan.group else { return Ok(self.counts()) };
+        let rounds = generation(self) - began;
+        let keeps = matches!(plan.division, Division::Cooperative | Division::Consumer);
+        if plan.division == Division::Cooperative && rounds > 2 {
+            return Err(format!("rounds: it took {rounds} rounds to let one more in"));
+        }
+        for (at, (_, owned)) in before.iter().enumerate().filter(|(_, (lived, _))| *lived && keeps) {
+            let member = &self.members[at];
+            if let Some(partition) =
+                owned.intersection(&member.partitions()).find(|one| member.taken.contains(one))
+            {
+                return Err(format!(
+                    "kept: member {at} has lost partition {partition} on the way to keeping it"
+                ));
+            }
+        }
+        Ok(self.counts())
+    }
+
+    /// Until the group is at rest and all is read.
+    fn converge(&mut self) -> Result<(), String> {
+        let until = self.now + self.plan.settling();
+        let joined = self.members.len();
+        loop {
+            self.step()?;
+            self.bounded()?;
+            let together = ledger::has_converged(&self.cluster, &self.members, self.plan.partitions);
+            if together && self.ledger.first_unread(&self.truth, self.committed()).is_none() {
+                return Ok(());
+            }
+            if self.now > until {
+                let unread = self.ledger.first_unread(&self.truth, self.committed());
+                let view = ledger::view(&self.cluster);
+                return Err(format!(
+                    "converge: {joined} members, together: {together}, unread: {unread:?}: {view:?}"
+                ));
+            }
+        }
+    }
+
     fn bounded(&self) -> Result<(), String> {
         match self.steps > MOST_STEPS {
             true => Err(format!("spins: {MOST_STEPS} steps in {:?}", self.now - self.start)),
@@ -350,6 +460,10 @@ impl World {
             counts.retries += producer.counters().retries;
             counts.epochs += producer.counters().epochs;
             counts.lost_connections += producer.client.lost;
+        }
+        for member in &self.members {
+            counts.read += member.records;
+            counts.lost_connections += member.client.lost;
         }
         for consumer in &self.consumers {
             counts.read += consumer.records;

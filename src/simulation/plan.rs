@@ -10,6 +10,10 @@ use crate::broker::config::Config;
 use crate::record::Compression;
 use crate::state::{consumer, producer};
 
+mod groups;
+
+pub(super) use groups::{Division, GroupPlan};
+
 /// What kind of a run it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Weather {
@@ -48,6 +52,7 @@ pub(super) struct Plan {
     pub(super) late_requests: bool,
     /// Records are so large that more waits to be read than a client may hold.
     pub(super) bulk: bool,
+    pub(super) group: Option<GroupPlan>,
     /// How much goes wrong.
     pub(super) between_faults: Duration,
     pub(super) between_sends: Duration,
@@ -93,6 +98,7 @@ impl Plan {
             partial: random.random_bool(0.4),
             sessions: if random.random_bool(0.8) { 1000 } else { random.random_range(0..3) },
             racks: random.random_bool(0.15),
+            group: None,
             late_requests: random.random_bool(0.1),
             bulk: random.random_bool(0.1),
             between_faults: millis(random, 60..2500),

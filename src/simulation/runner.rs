@@ -9,17 +9,30 @@ use super::{Counts, World};
 
 /// Seeds that once failed, with what they found.
 const KEPT: &str = "testdata/seeds.txt";
+const KEPT_OF_GROUPS: &str = "testdata/seeds_of_groups.txt";
 
 /// What `cargo test` runs unless `MILENA_SIMULATION_SEEDS` says otherwise.
 const SHARE: u64 = 300;
+const SHARE_OF_GROUPS: u64 = 100;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: {text}")))
 }
 
-fn run(seed: u64, talk: bool) -> Result<Counts, String> {
+/// What a seed is the seed of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    /// Producers and consumers by themselves.
+    Alone,
+    Groups,
+}
+
+fn run(kind: Kind, seed: u64, talk: bool) -> Result<Counts, String> {
     let world = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(seed, talk);
+        let mut world = match kind {
+            Kind::Alone => World::new(seed, talk),
+            Kind::Groups => World::of_groups(seed, talk),
+        };
         if talk {
             println!("{:#?}", world.plan);
         }
@@ -50,7 +63,7 @@ fn watch(running: &Mutex<BTreeMap<u64, Instant>>) {
 }
 
 /// Runs the seeds on all processors. Gives what they did, or the lowest seed that fails.
-fn run_all(seeds: impl Iterator<Item = u64> + Send) -> Result<(u64, Counts), (u64, String)> {
+fn run_all(kind: Kind, seeds: impl Iterator<Item = u64> + Send) -> Result<(u64, Counts), (u64, String)> {
     let seeds = Mutex::new(seeds);
     let lowest = AtomicU64::new(u64::MAX);
     let total = Mutex::new((0, Counts::default()));
@@ -61,7 +74,7 @@ fn run_all(seeds: impl Iterator<Item = u64> + Send) -> Result<(u64, Counts), (u6
             && let Some(seed) = { seeds.lock().unwrap().next() }
         {
             running.lock().unwrap().insert(seed, Instant::now());
-            let ended = run(seed, false);
+            let ended = run(kind, seed, false);
             running.lock().unwrap().remove(&seed);
             match ended {
                 Ok(counts) => {
@@ -109,12 +122,12 @@ impl Counts {
 }
 
 /// A failing seed joins those that are always run. In CI nobody would commit it.
-fn keep(seed: u64, what: &str) {
+fn keep(kept_in: &str, seed: u64, what: &str) {
     if std::env::var_os("CI").is_none() {
-        let mut text = std::fs::read_to_string(KEPT).unwrap_or_default();
+        let mut text = std::fs::read_to_string(kept_in).unwrap_or_default();
         if kept(&text).all(|known| known != seed) {
             text.push_str(&format!("{seed} # {}\n", what.lines().next().unwrap_or_default()));
-            std::fs::write(KEPT, text).unwrap();
+            std::fs::write(kept_in, text).unwrap();
         }
     }
 }
@@ -124,26 +137,22 @@ fn kept(text: &str) -> impl Iterator<Item = u64> {
     numbers.filter(|number| !number.is_empty()).map(|number| number.parse().unwrap())
 }
 
-#[test]
-fn whatever_goes_wrong_every_promise_is_kept() {
-    let (first, count) = (number("MILENA_SIMULATION_SEED", 0), number("MILENA_SIMULATION_SEEDS", SHARE));
+/// The seeds that are asked for, and those that once failed.
+fn try_all(kind: Kind, share: u64, kept_in: &str, was_tried: impl Fn(u64, &Counts) -> bool) {
+    let (first, count) = (number("MILENA_SIMULATION_SEED", 0), number("MILENA_SIMULATION_SEEDS", share));
     let began = Instant::now();
-    let once_failed: Vec<u64> = match count {
-        1 => Vec::new(),
-        _ => kept(&std::fs::read_to_string(KEPT).unwrap_or_default()).collect(),
-    };
     if count == 1 {
-        run(first, true).unwrap_or_else(|what| panic!("seed {first}: {what}"));
+        run(kind, first, true).unwrap_or_else(|what| panic!("seed {first}: {what}"));
         return;
     }
-    match run_all(once_failed.into_iter().chain(first..first + count)) {
+    let once_failed: Vec<u64> = kept(&std::fs::read_to_string(kept_in).unwrap_or_default()).collect();
+    match run_all(kind, once_failed.into_iter().chain(first..first + count)) {
         Ok((seeds, counts)) => {
             println!("{seeds} seeds in {:?}: {counts:?}", began.elapsed());
-            let ends = counts.written > 0 && counts.maybe_written > 0 && counts.not_written > 0;
-            assert!(ends && counts.resets > 0 && counts.epochs > seeds, "nothing was tried: {counts:?}");
+            assert!(was_tried(seeds, &counts), "nothing was tried: {counts:?}");
         }
         Err((seed, what)) => {
-            keep(seed, &what);
+            keep(kept_in, seed, &what);
             panic!(
                 "seed {seed}: {what}\nagain, with all that happens: MILENA_SIMULATION_SEED={seed} \
                  MILENA_SIMULATION_SEEDS=1 cargo test --lib simulation -- --nocapture"
@@ -153,9 +162,26 @@ fn whatever_goes_wrong_every_promise_is_kept() {
 }
 
 #[test]
+fn whatever_goes_wrong_every_promise_is_kept() {
+    try_all(Kind::Alone, SHARE, KEPT, |seeds, counts| {
+        let ends = counts.written > 0 && counts.maybe_written > 0 && counts.not_written > 0;
+        ends && counts.resets > 0 && counts.epochs > seeds
+    });
+}
+
+#[test]
+fn whatever_happens_to_a_group_every_promise_is_kept() {
+    try_all(Kind::Groups, SHARE_OF_GROUPS, KEPT_OF_GROUPS, |seeds, counts| {
+        counts.read > seeds && counts.lost_connections > seeds
+    });
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
     for seed in 0..12 {
-        let (once, again) = (run(seed, false), run(seed, false));
-        assert_eq!(once, again, "seed {seed}");
+        for kind in [Kind::Alone, Kind::Groups] {
+            let (once, again) = (run(kind, seed, false), run(kind, seed, false));
+            assert_eq!(once, again, "seed {seed} of {kind:?}");
+        }
     }
 }

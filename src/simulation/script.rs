@@ -16,6 +16,8 @@ use crate::record::builder::{BatchBuilder, control_batch};
 use crate::record::reader::ControlRecord;
 use crate::record::{Compression, Record};
 
+pub(super) mod groups;
+
 /// What clients may take to see that a node is well again: the last attempts to reach it have to end, and their backoff.
 const RECOVERY: Duration = Duration::from_secs(4);
 
@@ -121,6 +123,7 @@ pub(super) fn advance(world: &mut World) -> Result<(), String> {
         match world.plan.weather {
             Weather::Calm => {}
             Weather::OneSick => sicken(world),
+            Weather::Storm if world.plan.group.is_some() => return groups::strike_group(world),
             Weather::Storm => return strike(world),
             Weather::Unclean => wear(world),
         }
@@ -446,6 +449,9 @@ pub(super) fn heal(world: &mut World) {
     world.truth.update(now, &world.cluster);
     for consumer in &mut world.consumers {
         consumer.settle(now, &world.truth);
+    }
+    for member in &mut world.members {
+        member.calm_down(now);
     }
     world.script.healed = true;
     // From then on everything has to go on, as if nothing had ever been wrong.

@@ -24,7 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("request_reply", &["protocol", "record", "state", "network", "client", "admin", "producer", "consumer"]),
     ("broker", &["protocol", "record", "assignor"]),
     // The machines against the broker's core; compiled for tests only.
-    ("simulation", &["protocol", "record", "state", "broker"]),
+    ("simulation", &["protocol", "record", "assignor", "state", "broker"]),
     ("error", &["protocol"]),
     ("topic_partition", &[]),
     ("guide", &[]),
