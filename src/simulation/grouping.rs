@@ -11,6 +11,7 @@ use super::ledger::Ledger;
 use super::link::{Failure, Purpose, Ticket};
 use super::network::Network;
 use super::truth::TOPIC;
+use crate::protocol::error_code::ErrorCode;
 use crate::protocol::header::Answer;
 use crate::state::consumer::{Consumer, Handover, Limits};
 use crate::state::group::{self, Group, Place, Request, What};
@@ -37,6 +38,8 @@ pub(super) enum Life {
     Lives,
     /// It was closed in good order, and its last requests are on their way.
     Leaves,
+    /// The application has given up, and is to be killed.
+    Fails,
     Gone,
 }
 
@@ -166,7 +169,8 @@ impl Grouping {
             if self.life == Life::Lives {
                 self.live(now, ledger)?;
                 self.drive(now);
-            } else if self.membership.group().is_gone() {
+            }
+            if self.life == Life::Fails || self.life == Life::Leaves && self.membership.group().is_gone() {
                 self.kill(now, network);
                 return Ok(());
             }
@@ -253,6 +257,11 @@ impl Grouping {
                 self.drive(now);
             }
             if let Some(error) = self.membership.failure() {
+                if error.code() == Some(ErrorCode::UNRELEASED_INSTANCE_ID) {
+                    // The one before it was killed, and the coordinator waits for it; whoever started this one has to wait, too.
+                    self.life = Life::Fails;
+                    return Ok(());
+                }
                 return Err(format!("a member gives up: {error}"));
             }
             if self.terms.listening
@@ -323,6 +332,12 @@ impl Grouping {
 
     pub(super) fn lives(&self) -> bool {
         self.life == Life::Lives
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let (group, owned) = (self.membership.group(), self.partitions());
+        let stable = group.is_stable();
+        format!("{:?} {:?} stable: {stable}, owns {owned:?}", self.life, group.identity())
     }
 
     pub(super) fn instance(&self) -> Option<std::sync::Arc<str>> {

@@ -426,6 +426,9 @@ impl World {
         let until = self.now + self.plan.settling();
         let joined = self.members.len();
         loop {
+            if !self.members.iter().any(Grouping::lives) {
+                script::groups::join(self);
+            }
             self.step()?;
             self.bounded()?;
             let together = ledger::has_converged(&self.cluster, &self.members, self.plan.partitions);
@@ -435,8 +438,9 @@ impl World {
             if self.now > until {
                 let unread = self.ledger.first_unread(&self.truth, self.committed());
                 let view = ledger::view(&self.cluster);
+                let members: Vec<_> = self.members.iter().map(Grouping::describe).collect();
                 return Err(format!(
-                    "converge: {joined} members, together: {together}, unread: {unread:?}: {view:?}"
+                    "converge: {joined} members, together: {together}, unread: {unread:?}: {members:#?} {view:#?}"
                 ));
             }
         }

@@ -179,6 +179,12 @@ impl Plan {
             racks: self.racks,
             partial_batches: self.partial,
             replica_lag: self.replica_lag,
+            consumer_session_timeout: self
+                .group
+                .map_or(Duration::from_secs(45), |group| group.session_timeout),
+            consumer_heartbeat_interval: self
+                .group
+                .map_or(Duration::from_secs(5), |group| group.heartbeat_interval),
             ..Config::default()
         }
     }

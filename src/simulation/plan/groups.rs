@@ -30,8 +30,8 @@ pub(in super::super) enum Division {
 pub(in super::super) struct GroupPlan {
     pub(in super::super) division: Division,
     pub(in super::super) members: usize,
-    session_timeout: Duration,
-    heartbeat_interval: Duration,
+    pub(super) session_timeout: Duration,
+    pub(super) heartbeat_interval: Duration,
     rebalance_timeout: Duration,
     max_poll_interval: Duration,
     fixed: bool,

@@ -153,6 +153,10 @@ impl Classic {
         if *sent != self.identity || api == Api::Heartbeat && self.progress == Progress::Asked {
             return;
         }
+        // It has left: what its last requests come to makes no member of it.
+        if matches!(self.state, State::Out | State::Failed) {
+            return;
+        }
         let round = matches!(api, Api::Join | Api::Sync);
         match reaction {
             Reaction::ForgetMember | Reaction::ForgetGeneration => {

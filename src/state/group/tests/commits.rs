@@ -194,3 +194,14 @@ fn no_answer_to_an_offset_fetch_means_to_ask_again() {
     trace.fetched(ErrorCode::NONE, &[(0, 7, ErrorCode::NONE)]);
     assert_eq!(trace.told(), ["0 at Some(7)"]);
 }
+
+#[test]
+fn a_member_that_had_left_joined_again_when_its_last_commit_was_refused() {
+    let mut trace = Trace::stable(eager(), &[0]);
+    trace.group.close(trace.now, 5, BTreeMap::from([(names(&[0]).remove(0), place(7))]));
+    assert_eq!(trace.waiting(), ["commit", "leave"]);
+    trace.committed(ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(trace.waiting(), ["leave"]);
+    trace.pass(60 * SECOND);
+    assert_eq!(trace.waiting(), ["leave"]);
+}
