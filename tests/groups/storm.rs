@@ -25,6 +25,12 @@ struct Work {
 }
 
 impl Work {
+    fn is_gone(&mut self, id: u64) {
+        for owners in self.owners.values_mut() {
+            owners.remove(&id);
+        }
+    }
+
     /// What a member was told; the place of the record if it is one.
     fn take(&mut self, id: u64, event: ConsumerEvent) -> Option<(i32, u32)> {
         match event {
@@ -71,7 +77,7 @@ impl Member {
 
     fn crash(self) {
         self.task.abort();
-        self.work.lock().unwrap().owners.values_mut().for_each(|owners| drop(owners.remove(&self.id)));
+        self.work.lock().unwrap().is_gone(self.id);
     }
 }
 
@@ -114,7 +120,7 @@ async fn run(
         }
     }
     within(consumer.close()).await;
-    work.lock().unwrap().owners.values_mut().for_each(|owners| drop(owners.remove(&id)));
+    work.lock().unwrap().is_gone(id);
 }
 
 fn fault(random: &mut SmallRng) -> Fault {
