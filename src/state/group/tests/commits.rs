@@ -194,3 +194,14 @@ fn no_answer_to_an_offset_fetch_means_to_ask_again() {
     trace.fetched(ErrorCode::NONE, &[(0, 7, ErrorCode::NONE)]);
     assert_eq!(trace.told(), ["0 at Some(7)"]);
 }
+
+#[test]
+fn a_commit_that_waits_ends_when_all_of_it_is_lost() {
+    let mut trace = Trace::stable(cooperative(), &[0]);
+    trace.group.subscribe(trace.now, topics(&["t", "u"]), None);
+    assert_eq!(trace.waiting(), ["join"]);
+    trace.commit(1, 0, 5);
+    trace.join_fails(ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(trace.told(), ["lost 0"]);
+    assert_eq!(trace.told(), ["commit 1: 0 REBALANCE_IN_PROGRESS"]);
+}
