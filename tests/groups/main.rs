@@ -5,6 +5,7 @@ mod faults;
 mod modern;
 mod offsets;
 mod rebalance;
+mod storm;
 
 use std::future::Future;
 use std::sync::Arc;
