@@ -18,6 +18,11 @@ use super::membership::named;
 use crate::protocol::error_code::ErrorCode;
 use crate::topic_partition::TopicPartition;
 
+fn subjects(topic: &TopicName, indexes: impl Iterator<Item = i32>) -> impl Iterator<Item = (Arc<str>, i32)> {
+    let name: Arc<str> = Arc::from(topic.as_str());
+    indexes.map(move |index| (name.clone(), index))
+}
+
 /// What is wrong with a partition as such, before its group is asked.
 fn check_partition(cluster: &Cluster, call: &Call, topic: &str, index: i32) -> Result<(), ErrorCode> {
     match call.injected(topic, Some(index)) {
@@ -51,15 +56,11 @@ fn admit(
 
 impl Handle for OffsetCommitRequest {
     fn subjects(&self, _cluster: &Cluster) -> Vec<(Arc<str>, i32)> {
-        let topics = self.topics.iter().map(|topic| (Arc::from(topic.name.as_str()), &topic.partitions));
-        let each =
-            |(name, partitions): (Arc<str>, &Vec<offset_commit_request::OffsetCommitRequestPartition>)| {
-                partitions
-                    .iter()
-                    .map(|partition| (name.clone(), partition.partition_index))
-                    .collect::<Vec<_>>()
-            };
-        topics.flat_map(each).collect()
+        let each = self
+            .topics
+            .iter()
+            .map(|topic| subjects(&topic.name, topic.partitions.iter().map(|one| one.partition_index)));
+        each.flatten().collect()
     }
 
     fn groups(&self) -> Vec<Arc<str>> {
@@ -119,15 +120,11 @@ impl Handle for OffsetCommitRequest {
 
 impl Handle for OffsetDeleteRequest {
     fn subjects(&self, _cluster: &Cluster) -> Vec<(Arc<str>, i32)> {
-        let topics = self.topics.iter().map(|topic| (Arc::from(topic.name.as_str()), &topic.partitions));
-        let each =
-            |(name, partitions): (Arc<str>, &Vec<offset_delete_request::OffsetDeleteRequestPartition>)| {
-                partitions
-                    .iter()
-                    .map(|partition| (name.clone(), partition.partition_index))
-                    .collect::<Vec<_>>()
-            };
-        topics.flat_map(each).collect()
+        let each = self
+            .topics
+            .iter()
+            .map(|topic| subjects(&topic.name, topic.partitions.iter().map(|one| one.partition_index)));
+        each.flatten().collect()
     }
 
     fn groups(&self) -> Vec<Arc<str>> {
