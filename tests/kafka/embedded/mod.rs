@@ -1,6 +1,7 @@
 //! The embedded broker answers as Apache Kafka does: one script of raw requests is played to both, in every version
 //! that both know, and the answers are compared, but for ids, addresses and times that are each cluster's own.
 mod groups;
+mod java;
 mod reading;
 mod script;
 mod topics;
