@@ -219,16 +219,16 @@ impl Group {
     }
 
     /// Whether somebody may commit offsets. To classic groups a commit is a sign of life.
-    pub(super) fn admit_commit(&mut self, now: Instant, commit: &Commit<'_>) -> Result<(), ErrorCode> {
+    pub(super) fn admit_commit(
+        &mut self,
+        now: Instant,
+        commit: &Commit<'_>,
+        places: &[Place],
+    ) -> Result<(), ErrorCode> {
         match &mut self.members {
             Members::Classic { group, .. } => group.admit_commit(now, commit),
-            Members::Consumer(group) => group.admit_commit(commit),
+            Members::Consumer(group) => group.admit_commit(commit, places),
         }
-    }
-
-    /// Whether somebody who may commit may do so for this partition.
-    pub(super) fn admit_commit_of(&self, commit: &Commit<'_>, place: Place) -> Result<(), ErrorCode> {
-        self.consumer().map_or(Ok(()), |group| group.admit_commit_of(commit, place))
     }
 
     /// Whether somebody may read offsets, by the member's epoch; -1 for those that have none.

@@ -51,7 +51,14 @@ fn admit(
         let known = call.version >= KNOWS_MEMBER_EPOCHS;
         return Err(if known { ErrorCode::GROUP_ID_NOT_FOUND } else { ErrorCode::ILLEGAL_GENERATION });
     }
-    cluster.with_group(call.now, &request.group_id, |group, _| group.admit_commit(call.now, commit))
+    let mut places = Vec::new();
+    for topic in request.topics.iter() {
+        let Some(known) = cluster.topics.get(&topic.name) else { continue };
+        let indexes = topic.partitions.iter().map(|partition| partition.partition_index);
+        let indexes = indexes.filter(|index| cluster.topics.partition(&topic.name, *index).is_some());
+        places.extend(indexes.map(|index| (known.id, index)));
+    }
+    cluster.with_group(call.now, &request.group_id, |group, _| group.admit_commit(call.now, commit, &places))
 }
 
 impl Handle for OffsetCommitRequest {
@@ -83,11 +90,6 @@ impl Handle for OffsetCommitRequest {
                 let metadata = partition.committed_metadata.clone().unwrap_or_default();
                 let checked = check_partition(cluster, call, &topic.name, index)
                     .and_then(|()| *admitted.get_or_insert_with(|| admit(&self, &commit, cluster, call)));
-                let topic_id = cluster.topics.get(&topic.name).map(|topic| topic.id).unwrap_or_default();
-                let checked = checked.and_then(|()| match cluster.groups.get(&self.group_id) {
-                    Some(group) => group.admit_commit_of(&commit, (topic_id, index)),
-                    None => Ok(()),
-                });
                 let checked = match checked {
                     // Kafka counts UTF-16 units.
                     Ok(()) if metadata.encode_utf16().count() > cluster.config.offset_metadata_max => {

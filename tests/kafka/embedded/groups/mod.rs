@@ -113,6 +113,7 @@ impl Ids {
 impl Play {
     pub(super) fn groups(&mut self) {
         self.coordinators();
+        self.internal_topic();
         self.every_version();
         self.two_members();
         self.static_members();

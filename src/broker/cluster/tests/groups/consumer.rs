@@ -348,6 +348,33 @@ fn offsets_are_committed_and_read_under_a_members_epoch() {
 }
 
 #[test]
+fn a_commit_of_an_earlier_epoch_fails_as_a_whole_if_one_partition_is_lost() {
+    let (mut rig, [first]) = rig();
+    rig.beat(first, &joins("a", &["t"]));
+    rig.beat(first, &joins("b", &["t"]));
+    rig.beat(first, &beat("a", 2));
+    rig.owning(first, "a", 2, &[0, 1]);
+    for (indexes, code) in [([0, 2], ErrorCode::STALE_MEMBER_EPOCH), ([0, 1], NONE)] {
+        let partition = |index| {
+            let partition = offset_commit_request::OffsetCommitRequestPartition::default();
+            partition.with_partition_index(index).with_committed_leader_epoch(-1)
+        };
+        let topic = offset_commit_request::OffsetCommitRequestTopic::default()
+            .with_name(name("t"))
+            .with_partitions(indexes.map(partition).to_vec());
+        let request = OffsetCommitRequest::default()
+            .with_group_id(id(GROUP))
+            .with_group_instance_id(None)
+            .with_member_id(text("a"))
+            .with_generation_id_or_member_epoch(2)
+            .with_topics(vec![topic]);
+        let answer = rig.call(first, 9, &request).topics.remove(0).partitions;
+        assert_eq!(answer.iter().map(|partition| partition.error_code).collect::<Vec<_>>(), [code.code(); 2]);
+        assert_eq!(rig.view().committed("t", 0).is_some(), code.is_none());
+    }
+}
+
+#[test]
 fn it_is_described() {
     let (mut rig, [first]) = Rig::groups(Config::default());
     rig.cluster.create_topic("t", 4, None).unwrap();
