@@ -1,8 +1,11 @@
 //! What a test sees of consumer groups, and does to their coordinators.
+use kafka_protocol::protocol::StrBytes;
+
 use super::cluster::group::{Committed, Offsets};
 use super::group_view::GroupView;
 use super::{Broker, no_partition};
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::error_code::ErrorCode;
 use crate::topic_partition::TopicPartition;
 
 /// Consumer groups: a look inside, and coordinators that move.
@@ -40,6 +43,25 @@ impl Broker {
         match self.shell.with(|cluster, now| cluster.move_coordinator(now, group, Some(node))) {
             true => Ok(()),
             false => Err(Error::new(ErrorKind::Config, format!("node {node} cannot coordinate {group}"))),
+        }
+    }
+
+    /// Ends a member's session, as if it had not been heard of for too long.
+    ///
+    /// # Errors
+    /// If there is no such group or member.
+    pub fn expire_member(&self, group: &str, member_id: &str) -> Result<()> {
+        let expired = self.shell.with(|cluster, now| {
+            let (terms, id) = (cluster.join_terms(), StrBytes::from_string(member_id.to_owned()));
+            let known = cluster.groups.get(group).is_some();
+            let expired =
+                known && cluster.with_group(now, group, |group, out| group.expire(now, &id, terms, out));
+            cluster.settle(now);
+            expired
+        });
+        match expired {
+            true => Ok(()),
+            false => Err(Error::broker(ErrorCode::UNKNOWN_MEMBER_ID, format!("no {member_id} in {group}"))),
         }
     }
 

@@ -90,7 +90,7 @@ impl Consumer {
         (self.epoch, self.target_epoch, self.members.iter().map(of).collect())
     }
 
-    fn member(&self, id: &str) -> Result<&ConsumerMember, ErrorCode> {
+    pub(super) fn member(&self, id: &str) -> Result<&ConsumerMember, ErrorCode> {
         self.members.iter().find(|member| *member.id == *id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)
     }
 
@@ -263,7 +263,7 @@ impl Consumer {
     }
 
     /// Takes members out, and all that they had.
-    fn fence(&mut self, ids: &[StrBytes]) {
+    pub(super) fn fence(&mut self, ids: &[StrBytes]) {
         self.members.retain(|member| !ids.contains(&member.id));
         self.epoch += i32::from(!ids.is_empty());
     }

@@ -218,6 +218,16 @@ impl Group {
         self.persist();
     }
 
+    /// A member counts as gone, as if its session had ended. False if there is no such member.
+    pub(crate) fn expire(&mut self, now: Instant, id: &StrBytes, terms: Terms, out: &mut Answers) -> bool {
+        match &mut self.members {
+            Members::Classic { group, .. } if group.member(id).is_some() => group.expire(now, id, terms, out),
+            Members::Consumer(group) if group.member(id).is_ok() => group.fence(std::slice::from_ref(id)),
+            Members::Classic { .. } | Members::Consumer(_) => return false,
+        }
+        true
+    }
+
     /// Whether somebody may commit offsets. To classic groups a commit is a sign of life.
     pub(super) fn admit_commit(
         &mut self,
