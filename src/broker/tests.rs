@@ -1,7 +1,6 @@
 //! The shell: sockets, pipes, nodes that stop and start.
-use bytes::Bytes;
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request as Message, StrBytes};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -117,25 +116,17 @@ async fn a_long_poll_ends_by_a_write_elsewhere_or_by_its_time() {
     assert_eq!(start.elapsed(), std::time::Duration::ZERO);
 }
 
-/// Sends a request and reads the answer's body.
-async fn call<R: Message>(
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+/// Sends a request and reads the answer.
+async fn call<R: crate::protocol::Request>(
+    pipe: &mut DuplexStream,
     version: i16,
     request: &R,
 ) -> R::Response {
-    let mut frame = bytes::BytesMut::new();
-    let header = RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_client_id(Some(StrBytes::from_static_str("me")));
-    header.encode(&mut frame, R::header_version(version)).unwrap();
-    request.encode(&mut frame, version).unwrap();
-    stream.write_i32(frame.len() as i32).await.unwrap();
-    stream.write_all(&frame).await.unwrap();
-    let mut answer = vec![0; stream.read_i32().await.unwrap() as usize];
-    stream.read_exact(&mut answer).await.unwrap();
+    pipe.write_all(&frame(version, request)).await.unwrap();
+    let mut answer = vec![0; pipe.read_i32().await.unwrap() as usize];
+    pipe.read_exact(&mut answer).await.unwrap();
     let header = 4 + usize::from(R::Response::header_version(version) > 0);
-    R::Response::decode(&mut Bytes::from(answer).split_off(header), version).unwrap()
+    R::Response::decode(&mut bytes::Bytes::from(answer).split_off(header), version).unwrap()
 }
 
 #[tokio::test]
@@ -159,7 +150,7 @@ async fn a_test_sees_into_a_group_and_ends_the_session_of_a_member() {
     let assignment = b"\0\0\0\0\0\x01\0\x01t\0\0\0\x01\0\0\0\0\xff\xff\xff\xff";
     let given = sync_group_request::SyncGroupRequestAssignment::default()
         .with_member_id(joined.member_id.clone())
-        .with_assignment(Bytes::from_static(assignment));
+        .with_assignment(bytes::Bytes::from_static(assignment));
     let sync = SyncGroupRequest::default()
         .with_group_id(GroupId(text("g")))
         .with_generation_id(1)
@@ -170,7 +161,7 @@ async fn a_test_sees_into_a_group_and_ends_the_session_of_a_member() {
     let group = broker.group("g").unwrap();
     assert_eq!((group.state(), group.protocol(), group.generation()), ("Stable", Some("range"), 1));
     let owner = group.owner("t", 0).unwrap();
-    assert_eq!((owner.instance_id(), owner.client_id(), owner.generation()), (Some("i"), "me", 1));
+    assert_eq!((owner.instance_id(), owner.client_id(), owner.generation()), (Some("i"), "", 1));
     assert_eq!((group.leader(), owner.id()), (Some(owner.id()), &*joined.member_id));
     assert_eq!(group.owner("t", 1), None);
     assert!(broker.expire_member("g", "nobody").is_err() && broker.expire_member("h", owner.id()).is_err());
