@@ -4,6 +4,7 @@ mod classic;
 mod consumer;
 pub mod moving;
 mod offsets;
+mod timing;
 
 use bytes::Bytes;
 use kafka_protocol::messages::*;
@@ -122,6 +123,7 @@ impl Play {
         self.fetches();
         self.administration();
         self.consumer_protocol();
+        self.endings();
     }
 
     fn open(&self) -> Connection {
