@@ -1,4 +1,7 @@
 //! Java's own consumers and tools on the embedded broker's groups.
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
 use milena::Record;
 use milena::broker::{Api, Broker};
 
@@ -8,7 +11,11 @@ const RECORDS: usize = 20;
 
 fn broker() -> (tokio::runtime::Runtime, Broker) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let broker = runtime.block_on(Broker::builder().nodes(3).start()).unwrap();
+    let broker = Broker::builder()
+        .nodes(3)
+        .config("group.consumer.session.timeout.ms", "3000")
+        .config("group.consumer.heartbeat.interval.ms", "200");
+    let broker = runtime.block_on(broker.start()).unwrap();
     broker.create_topic("orders", 4).unwrap();
     for at in 0..RECORDS {
         let value = format!("order {at}");
@@ -80,4 +87,78 @@ fn a_java_consumer_of_the_consumer_protocol() {
 #[test]
 fn a_java_consumer_with_a_pattern() {
     consumes("consumer", &["--include", "ord.*"]);
+}
+
+/// A console consumer in the background, killed when dropped.
+struct Member(Child);
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn member(kafka: &kafka::Cluster, address: &str, settings: &[&str]) -> Member {
+    let mut java = kafka.release().java(&kafka.release().tool("ConsoleConsumer"));
+    java.args(["--bootstrap-server", address, "--group", "billing", "--topic", "orders"]);
+    settings.iter().for_each(|setting| {
+        java.args(["--command-property", setting]);
+    });
+    Member(java.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// Waits until a group is stable, with so many partitions for each of its members.
+fn until(broker: &Broker, loads: &[usize]) {
+    kafka::wait_for("a stable group", Duration::from_secs(60), || {
+        let group = broker.group("billing").ok_or("none yet")?;
+        let mut found: Vec<_> = group.members().iter().map(|member| member.assignment().len()).collect();
+        found.sort();
+        match group.state() == "Stable" && found == loads {
+            true => Ok(()),
+            false => Err(format!("{} {found:?}", group.state())),
+        }
+    });
+}
+
+fn shares(settings: &[&str]) {
+    let Some(kafka) = kafka::shared(kafka::NEWEST, 1) else { return };
+    let (_runtime, broker) = broker();
+    let address = broker.address();
+    let _first = member(kafka, &address, settings);
+    until(&broker, &[4]);
+    let second = member(kafka, &address, settings);
+    until(&broker, &[2, 2]);
+    // A killed member is missed after its session, a coordinator that moves is found again.
+    drop(second);
+    let node = broker.coordinator("billing").unwrap();
+    broker.move_coordinator("billing", node % 3 + 1).unwrap();
+    until(&broker, &[4]);
+    let third = member(kafka, &address, settings);
+    until(&broker, &[2, 2]);
+    // One whose session is over joins again.
+    let leaving = broker.group("billing").unwrap().members()[1].id().to_owned();
+    broker.expire_member("billing", &leaving).unwrap();
+    until(&broker, &[2, 2]);
+    drop(third);
+}
+
+#[test]
+fn java_members_of_the_classic_protocol_share_a_group() {
+    shares(&["group.protocol=classic", "session.timeout.ms=6000", "heartbeat.interval.ms=200"]);
+}
+
+#[test]
+fn java_members_that_are_cooperative_share_a_group() {
+    shares(&[
+        "group.protocol=classic",
+        "session.timeout.ms=6000",
+        "heartbeat.interval.ms=200",
+        "partition.assignment.strategy=org.apache.kafka.clients.consumer.CooperativeStickyAssignor",
+    ]);
+}
+
+#[test]
+fn java_members_of_the_consumer_protocol_share_a_group() {
+    shares(&["group.protocol=consumer"]);
 }
