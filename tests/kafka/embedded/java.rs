@@ -1,10 +1,9 @@
 //! Java's own consumers and tools on the embedded broker's groups.
-use std::process::{Child, Stdio};
-use std::time::Duration;
-
 use milena::Record;
 use milena::broker::{Api, Broker};
+use std::process::{Child, Stdio};
 
+use crate::LONGEST;
 use crate::support::kafka;
 
 const RECORDS: usize = 20;
@@ -109,8 +108,8 @@ fn member(kafka: &kafka::Cluster, address: &str, settings: &[&str]) -> Member {
 }
 
 /// Waits until a group is stable, with so many partitions for each of its members.
-fn until(broker: &Broker, loads: &[usize]) {
-    kafka::wait_for("a stable group", Duration::from_secs(60), || {
+fn until(broker: &Broker, what: &str, loads: &[usize]) {
+    kafka::wait_for(what, LONGEST, || {
         let group = broker.group("billing").ok_or("none yet")?;
         let mut found: Vec<_> = group.members().iter().map(|member| member.assignment().len()).collect();
         found.sort();
@@ -126,20 +125,20 @@ fn shares(settings: &[&str]) {
     let (_runtime, broker) = broker();
     let address = broker.address();
     let _first = member(kafka, &address, settings);
-    until(&broker, &[4]);
+    until(&broker, "one member", &[4]);
     let second = member(kafka, &address, settings);
-    until(&broker, &[2, 2]);
+    until(&broker, "a second member", &[2, 2]);
     // A killed member is missed after its session, a coordinator that moves is found again.
     drop(second);
     let node = broker.coordinator("billing").unwrap();
     broker.move_coordinator("billing", node % 3 + 1).unwrap();
-    until(&broker, &[4]);
+    until(&broker, "a killed member to be missed", &[4]);
     let third = member(kafka, &address, settings);
-    until(&broker, &[2, 2]);
+    until(&broker, "a third member", &[2, 2]);
     // One whose session is over joins again.
     let leaving = broker.group("billing").unwrap().members()[1].id().to_owned();
     broker.expire_member("billing", &leaving).unwrap();
-    until(&broker, &[2, 2]);
+    until(&broker, "a member whose session was over", &[2, 2]);
     drop(third);
 }
 

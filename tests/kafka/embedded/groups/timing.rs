@@ -3,7 +3,7 @@ use super::consumer::{beat, joins};
 use super::*;
 
 /// Long enough for what is done meanwhile, short enough to wait for.
-const SHORT: i32 = 1_500;
+const SHORT: i32 = 2_500;
 
 fn short(group: &str, member: &str, instance: Option<&str>) -> JoinGroupRequest {
     join(group, member, instance, &[("range", TOPIC)]).with_rebalance_timeout_ms(SHORT)
