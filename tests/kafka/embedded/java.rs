@@ -133,9 +133,14 @@ fn shares(settings: &[&str]) {
     let node = broker.coordinator("billing").unwrap();
     broker.move_coordinator("billing", node % 3 + 1).unwrap();
     until(&broker, "a killed member to be missed", &[4]);
+    let fetched = broker.requests(Api::OFFSET_FETCH);
     let third = member(kafka, &address, settings);
     until(&broker, "a third member", &[2, 2]);
-    // One whose session is over joins again.
+    // One whose session is over joins again. Not before it knows its offsets: Java gives up if it is unknown when it asks.
+    kafka::wait_for("its offsets", LONGEST, || match broker.requests(Api::OFFSET_FETCH) > fetched {
+        true => Ok(()),
+        false => Err("not yet".to_owned()),
+    });
     let leaving = broker.group("billing").unwrap().members()[1].id().to_owned();
     broker.expire_member("billing", &leaving).unwrap();
     until(&broker, "a member whose session was over", &[2, 2]);
