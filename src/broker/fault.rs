@@ -139,7 +139,8 @@ impl Fault {
         self.action(Action::Error(code))
     }
 
-    /// Produce only: writes the records, then answers with an error code all the same. Other APIs are not struck.
+    /// Produce and OffsetCommit only: writes the records or offsets, then answers with an error code all the same. Other APIs are not
+    /// struck.
     pub fn error_after(self, code: ErrorCode) -> Self {
         self.action(Action::ErrorAfter(code))
     }

@@ -1,6 +1,6 @@
 //! The shell: sockets, pipes, nodes that stop and start.
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::Encodable;
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -114,4 +114,58 @@ async fn a_long_poll_ends_by_a_write_elsewhere_or_by_its_time() {
     broker.append("t", 0, &[crate::Record::value("a")]).unwrap();
     assert!(pipe.read_i32().await.unwrap() > length);
     assert_eq!(start.elapsed(), std::time::Duration::ZERO);
+}
+
+/// Sends a request and reads the answer.
+async fn call<R: crate::protocol::Request>(
+    pipe: &mut DuplexStream,
+    version: i16,
+    request: &R,
+) -> R::Response {
+    pipe.write_all(&frame(version, request)).await.unwrap();
+    let mut answer = vec![0; pipe.read_i32().await.unwrap() as usize];
+    pipe.read_exact(&mut answer).await.unwrap();
+    let header = 4 + usize::from(R::Response::header_version(version) > 0);
+    R::Response::decode(&mut bytes::Bytes::from(answer).split_off(header), version).unwrap()
+}
+
+#[tokio::test]
+async fn a_test_sees_into_a_group_and_ends_the_session_of_a_member() {
+    let text = StrBytes::from_static_str;
+    let broker = Broker::builder().in_memory().start().await.unwrap();
+    broker.create_topic("t", 1).unwrap();
+    assert_eq!((broker.coordinator("g"), broker.group("g")), (Some(1), None));
+    let mut pipe = broker.connect("node-1", 9092).unwrap();
+    let protocol = join_group_request::JoinGroupRequestProtocol::default().with_name(text("range"));
+    let join = JoinGroupRequest::default()
+        .with_group_id(GroupId(text("g")))
+        .with_session_timeout_ms(10_000)
+        .with_rebalance_timeout_ms(10_000)
+        .with_group_instance_id(Some(text("i")))
+        .with_protocol_type(text("consumer"))
+        .with_protocols(vec![protocol]);
+    let joined = call(&mut pipe, 5, &join).await;
+    assert_eq!(broker.group("g").unwrap().state(), "CompletingRebalance");
+    // Version 0, one topic `t` with partition 0, no user data.
+    let assignment = b"\0\0\0\0\0\x01\0\x01t\0\0\0\x01\0\0\0\0\xff\xff\xff\xff";
+    let given = sync_group_request::SyncGroupRequestAssignment::default()
+        .with_member_id(joined.member_id.clone())
+        .with_assignment(bytes::Bytes::from_static(assignment));
+    let sync = SyncGroupRequest::default()
+        .with_group_id(GroupId(text("g")))
+        .with_generation_id(1)
+        .with_member_id(joined.member_id.clone())
+        .with_group_instance_id(Some(text("i")))
+        .with_assignments(vec![given]);
+    assert_eq!(call(&mut pipe, 4, &sync).await.error_code, 0);
+    let group = broker.group("g").unwrap();
+    assert_eq!((group.state(), group.protocol(), group.generation()), ("Stable", Some("range"), 1));
+    let owner = group.owner("t", 0).unwrap();
+    assert_eq!((owner.instance_id(), owner.client_id(), owner.generation()), (Some("i"), "", 1));
+    assert_eq!((group.leader(), owner.id()), (Some(owner.id()), &*joined.member_id));
+    assert_eq!(group.owner("t", 1), None);
+    assert!(broker.expire_member("g", "nobody").is_err() && broker.expire_member("h", owner.id()).is_err());
+    broker.expire_member("g", owner.id()).unwrap();
+    let group = broker.group("g").unwrap();
+    assert_eq!((group.state(), group.generation(), group.members()), ("Empty", 2, &[][..]));
 }

@@ -50,7 +50,7 @@ impl Cluster {
         if self.groups.cut_off { Err(ErrorCode::COORDINATOR_NOT_AVAILABLE) } else { Ok(()) }
     }
 
-    pub(super) fn join_terms(&self) -> Terms {
+    pub(crate) fn join_terms(&self) -> Terms {
         Terms { initial_delay: self.config.initial_rebalance_delay, max_size: self.config.group_max_size }
     }
 

@@ -1,6 +1,7 @@
 //! The embedded broker answers as Apache Kafka does: one script of raw requests is played to both, in every version
 //! that both know, and the answers are compared, but for ids, addresses and times that are each cluster's own.
 mod groups;
+mod java;
 mod reading;
 mod script;
 mod topics;
@@ -24,8 +25,8 @@ fn the_embedded_broker_answers_as_kafka_does() {
         .config("group.consumer.session.timeout.ms", "6000")
         .config("group.consumer.heartbeat.interval.ms", "300");
     let broker = runtime.block_on(broker.start()).unwrap();
-    let embedded = script::play(port(&broker.address()));
-    let real = script::play(port(&kafka.bootstrap()));
+    let (embedded, real) =
+        both(|| script::play(port(&broker.address())), || script::play(port(&kafka.bootstrap())));
     compare(&real, &embedded);
     assert!(real.len() > 500, "{} steps", real.len());
 }
@@ -39,14 +40,29 @@ fn coordinators_move_as_they_do_in_kafka() {
     let topic = kafka.topic("embedded-moves", 4);
     broker.create_topic(&topic, 4).unwrap();
     let ports = |addresses: &str| addresses.split(',').map(port).collect::<Vec<u16>>();
-    let embedded = Moves::play(ports(&broker.address()), &topic, &|group, to| {
-        broker.move_coordinator(group, to).unwrap();
-    });
-    let real = Moves::play(ports(&kafka.bootstrap()), &topic, &|group, to| {
-        kafka.move_leader("__consumer_offsets", partition_of(group), to);
-    });
+    let (embedded, real) = both(
+        || {
+            Moves::play(ports(&broker.address()), &topic, &|group, to| {
+                broker.move_coordinator(group, to).unwrap();
+            })
+        },
+        || {
+            Moves::play(ports(&kafka.bootstrap()), &topic, &|group, to| {
+                kafka.move_leader("__consumer_offsets", partition_of(group), to);
+            })
+        },
+    );
     compare(&real, &embedded);
     assert!(real.len() > 25, "{} steps", real.len());
+}
+
+/// Both at once, since much of it is waiting.
+fn both<T: Send>(one: impl FnOnce() -> T + Send, other: impl FnOnce() -> T) -> (T, T) {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        (one.join().unwrap(), other)
+    })
 }
 
 fn port(address: &str) -> u16 {

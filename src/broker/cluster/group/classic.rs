@@ -323,13 +323,18 @@ impl Classic {
                 // Who waits for others cannot send heartbeats, but for one that may be gone before it has begun.
                 if member.new || member.joining.is_none() && member.syncing.is_none() {
                     let id = member.id.clone();
-                    self.remove(&id, out);
-                    match self.state {
-                        State::PreparingRebalance => self.maybe_complete_join(now, true, out),
-                        _ => self.prepare_rebalance(now, terms, out),
-                    }
+                    self.expire(now, &id, terms, out);
                 }
             }
+        }
+    }
+
+    /// A member counts as gone.
+    pub(super) fn expire(&mut self, now: Instant, id: &str, terms: Terms, out: &mut Answers) {
+        self.remove(id, out);
+        match self.state {
+            State::PreparingRebalance => self.maybe_complete_join(now, true, out),
+            _ => self.prepare_rebalance(now, terms, out),
         }
     }
 }

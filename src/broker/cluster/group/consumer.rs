@@ -90,7 +90,7 @@ impl Consumer {
         (self.epoch, self.target_epoch, self.members.iter().map(of).collect())
     }
 
-    fn member(&self, id: &str) -> Result<&ConsumerMember, ErrorCode> {
+    pub(super) fn member(&self, id: &str) -> Result<&ConsumerMember, ErrorCode> {
         self.members.iter().find(|member| *member.id == *id).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)
     }
 
@@ -263,7 +263,7 @@ impl Consumer {
     }
 
     /// Takes members out, and all that they had.
-    fn fence(&mut self, ids: &[StrBytes]) {
+    pub(super) fn fence(&mut self, ids: &[StrBytes]) {
         self.members.retain(|member| !ids.contains(&member.id));
         self.epoch += i32::from(!ids.is_empty());
     }
@@ -290,8 +290,8 @@ impl Consumer {
         }
     }
 
-    /// Whether a member may commit, given its epoch.
-    pub(super) fn admit_commit(&self, commit: &Commit<'_>) -> Result<(), ErrorCode> {
+    /// Whether a member may commit these partitions: in its epoch, or in an earlier one in which it had all of them (KIP-1251).
+    pub(super) fn admit_commit(&self, commit: &Commit<'_>, places: &[Place]) -> Result<(), ErrorCode> {
         if commit.generation < 0 && self.members.is_empty() {
             return Ok(());
         }
@@ -299,17 +299,12 @@ impl Consumer {
         if commit.version < super::KNOWS_MEMBER_EPOCHS {
             return Err(ErrorCode::UNSUPPORTED_VERSION);
         }
-        match commit.generation > member.epoch {
-            true => Err(ErrorCode::STALE_MEMBER_EPOCH),
-            false => Ok(()),
-        }
-    }
-
-    /// Whether a member had this partition in the epoch that it commits in (KIP-1251).
-    pub(super) fn admit_commit_of(&self, commit: &Commit<'_>, place: Place) -> Result<(), ErrorCode> {
-        let Ok(member) = self.member(commit.member) else { return Ok(()) };
-        let since = member.assigned.get(&place).or_else(|| member.revoking.get(&place));
-        match commit.generation == member.epoch || since.is_some_and(|since| *since <= commit.generation) {
+        let had = |place: &Place| {
+            let since = member.assigned.get(place).or_else(|| member.revoking.get(place));
+            since.is_some_and(|since| *since <= commit.generation)
+        };
+        let earlier = || commit.generation < member.epoch && places.iter().all(had);
+        match commit.generation == member.epoch || earlier() {
             true => Ok(()),
             false => Err(ErrorCode::STALE_MEMBER_EPOCH),
         }

@@ -218,17 +218,27 @@ impl Group {
         self.persist();
     }
 
-    /// Whether somebody may commit offsets. To classic groups a commit is a sign of life.
-    pub(super) fn admit_commit(&mut self, now: Instant, commit: &Commit<'_>) -> Result<(), ErrorCode> {
+    /// A member counts as gone, as if its session had ended. False if there is no such member.
+    pub(crate) fn expire(&mut self, now: Instant, id: &StrBytes, terms: Terms, out: &mut Answers) -> bool {
         match &mut self.members {
-            Members::Classic { group, .. } => group.admit_commit(now, commit),
-            Members::Consumer(group) => group.admit_commit(commit),
+            Members::Classic { group, .. } if group.member(id).is_some() => group.expire(now, id, terms, out),
+            Members::Consumer(group) if group.member(id).is_ok() => group.fence(std::slice::from_ref(id)),
+            Members::Classic { .. } | Members::Consumer(_) => return false,
         }
+        true
     }
 
-    /// Whether somebody who may commit may do so for this partition.
-    pub(super) fn admit_commit_of(&self, commit: &Commit<'_>, place: Place) -> Result<(), ErrorCode> {
-        self.consumer().map_or(Ok(()), |group| group.admit_commit_of(commit, place))
+    /// Whether somebody may commit offsets. To classic groups a commit is a sign of life.
+    pub(super) fn admit_commit(
+        &mut self,
+        now: Instant,
+        commit: &Commit<'_>,
+        places: &[Place],
+    ) -> Result<(), ErrorCode> {
+        match &mut self.members {
+            Members::Classic { group, .. } => group.admit_commit(now, commit),
+            Members::Consumer(group) => group.admit_commit(commit, places),
+        }
     }
 
     /// Whether somebody may read offsets, by the member's epoch; -1 for those that have none.

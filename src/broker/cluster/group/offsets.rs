@@ -13,6 +13,13 @@ pub(crate) struct Committed {
     pub(crate) metadata: StrBytes,
 }
 
+impl Committed {
+    /// An offset of which nothing else was said.
+    pub(crate) fn at(offset: i64) -> Self {
+        Self { offset, epoch: -1, metadata: StrBytes::default() }
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Offsets {
     committed: BTreeMap<TopicPartition, Committed>,

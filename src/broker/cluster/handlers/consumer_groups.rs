@@ -68,6 +68,7 @@ fn beat(
     let id = request.group_id.as_str();
     let joins = request.member_epoch == 0;
     let terms = cluster.consumer_terms();
+    let cut_off = cluster.groups.cut_off;
     let group = cluster.groups.by_id.get_mut(id);
     // An empty group takes on the protocol of whoever comes, and keeps its offsets.
     let mut made = None;
@@ -77,9 +78,11 @@ fn beat(
         _ if !joins => return Err(ErrorCode::GROUP_ID_NOT_FOUND),
         Some((true, None)) | None => made.insert(Consumer::default()),
     };
-    let before = consumers.clone();
+    let before = cut_off.then(|| consumers.clone());
     let beat = consumers.heartbeat(call.now, request, &call.client, terms, &cluster.topics)?;
-    if cluster.groups.cut_off && consumers.epochs() != before.epochs() {
+    if let Some(before) = before
+        && consumers.epochs() != before.epochs()
+    {
         // It can write nothing down; what needs nothing written goes on from memory.
         *consumers = before;
         return Err(ErrorCode::COORDINATOR_NOT_AVAILABLE);

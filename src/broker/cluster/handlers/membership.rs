@@ -15,6 +15,7 @@ use super::super::group::joining::Arrival;
 use super::super::group::{Answers, Group, Members};
 use super::super::{Call, Cluster, Reply};
 use super::Handle;
+use crate::broker::config::Release;
 use crate::protocol::error_code::ErrorCode;
 
 /// The first version of SyncGroup that must say which protocol it is about.
@@ -109,7 +110,11 @@ impl Handle for SyncGroupRequest {
             true => check(cluster, call, &self.group_id).and_then(|()| known(cluster, &self.group_id)),
             false => Err(call.injected_at_all().unwrap_or(ErrorCode::INCONSISTENT_GROUP_PROTOCOL)),
         };
-        if let Err(code) = checked {
+        if let Err(mut code) = checked {
+            if code == ErrorCode::COORDINATOR_LOAD_IN_PROGRESS && cluster.config.release < Release::V4_0 {
+                // The old coordinator had members join again instead.
+                code = ErrorCode::REBALANCE_IN_PROGRESS;
+            }
             return Reply::Now(refused_sync(code).with_throttle_time_ms(call.throttle_ms()));
         }
         cluster.park_for_group(call);

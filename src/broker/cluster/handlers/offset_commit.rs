@@ -18,6 +18,11 @@ use super::membership::named;
 use crate::protocol::error_code::ErrorCode;
 use crate::topic_partition::TopicPartition;
 
+fn subjects(topic: &TopicName, indexes: impl Iterator<Item = i32>) -> impl Iterator<Item = (Arc<str>, i32)> {
+    let name: Arc<str> = Arc::from(topic.as_str());
+    indexes.map(move |index| (name.clone(), index))
+}
+
 /// What is wrong with a partition as such, before its group is asked.
 fn check_partition(cluster: &Cluster, call: &Call, topic: &str, index: i32) -> Result<(), ErrorCode> {
     match call.injected(topic, Some(index)) {
@@ -46,20 +51,23 @@ fn admit(
         let known = call.version >= KNOWS_MEMBER_EPOCHS;
         return Err(if known { ErrorCode::GROUP_ID_NOT_FOUND } else { ErrorCode::ILLEGAL_GENERATION });
     }
-    cluster.with_group(call.now, &request.group_id, |group, _| group.admit_commit(call.now, commit))
+    let mut places = Vec::new();
+    for topic in request.topics.iter() {
+        let Some(known) = cluster.topics.get(&topic.name) else { continue };
+        let indexes = topic.partitions.iter().map(|partition| partition.partition_index);
+        let indexes = indexes.filter(|index| cluster.topics.partition(&topic.name, *index).is_some());
+        places.extend(indexes.map(|index| (known.id, index)));
+    }
+    cluster.with_group(call.now, &request.group_id, |group, _| group.admit_commit(call.now, commit, &places))
 }
 
 impl Handle for OffsetCommitRequest {
     fn subjects(&self, _cluster: &Cluster) -> Vec<(Arc<str>, i32)> {
-        let topics = self.topics.iter().map(|topic| (Arc::from(topic.name.as_str()), &topic.partitions));
-        let each =
-            |(name, partitions): (Arc<str>, &Vec<offset_commit_request::OffsetCommitRequestPartition>)| {
-                partitions
-                    .iter()
-                    .map(|partition| (name.clone(), partition.partition_index))
-                    .collect::<Vec<_>>()
-            };
-        topics.flat_map(each).collect()
+        let each = self
+            .topics
+            .iter()
+            .map(|topic| subjects(&topic.name, topic.partitions.iter().map(|one| one.partition_index)));
+        each.flatten().collect()
     }
 
     fn groups(&self) -> Vec<Arc<str>> {
@@ -82,11 +90,6 @@ impl Handle for OffsetCommitRequest {
                 let metadata = partition.committed_metadata.clone().unwrap_or_default();
                 let checked = check_partition(cluster, call, &topic.name, index)
                     .and_then(|()| *admitted.get_or_insert_with(|| admit(&self, &commit, cluster, call)));
-                let topic_id = cluster.topics.get(&topic.name).map(|topic| topic.id).unwrap_or_default();
-                let checked = checked.and_then(|()| match cluster.groups.get(&self.group_id) {
-                    Some(group) => group.admit_commit_of(&commit, (topic_id, index)),
-                    None => Ok(()),
-                });
                 let checked = match checked {
                     // Kafka counts UTF-16 units.
                     Ok(()) if metadata.encode_utf16().count() > cluster.config.offset_metadata_max => {
@@ -119,15 +122,11 @@ impl Handle for OffsetCommitRequest {
 
 impl Handle for OffsetDeleteRequest {
     fn subjects(&self, _cluster: &Cluster) -> Vec<(Arc<str>, i32)> {
-        let topics = self.topics.iter().map(|topic| (Arc::from(topic.name.as_str()), &topic.partitions));
-        let each =
-            |(name, partitions): (Arc<str>, &Vec<offset_delete_request::OffsetDeleteRequestPartition>)| {
-                partitions
-                    .iter()
-                    .map(|partition| (name.clone(), partition.partition_index))
-                    .collect::<Vec<_>>()
-            };
-        topics.flat_map(each).collect()
+        let each = self
+            .topics
+            .iter()
+            .map(|topic| subjects(&topic.name, topic.partitions.iter().map(|one| one.partition_index)));
+        each.flatten().collect()
     }
 
     fn groups(&self) -> Vec<Arc<str>> {

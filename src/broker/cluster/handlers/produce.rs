@@ -9,6 +9,7 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 
+use super::super::group::OFFSETS_TOPIC;
 use super::super::parked::Waiting;
 use super::super::producers::Verdict;
 use super::super::{Call, Cluster, ConnectionId, Reply, millis};
@@ -229,6 +230,9 @@ fn write(
     let forgiving = cluster.config.release >= Release::V2_8;
     let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
     let settings = cluster.topics.get(topic).ok_or(unknown)?;
+    if topic == OFFSETS_TOPIC {
+        return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
+    }
     let limit = settings.number("max.message.bytes").and_then(|limit| usize::try_from(limit).ok());
     let limit = limit.unwrap_or(cluster.config.max_message_bytes);
     let min_in_sync = cluster.min_in_sync(topic);

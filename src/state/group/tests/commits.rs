@@ -204,7 +204,9 @@ fn a_member_that_had_left_joined_again_when_its_last_commit_was_refused() {
     assert_eq!(trace.waiting(), ["leave"]);
     trace.pass(60 * SECOND);
     assert_eq!(trace.waiting(), ["leave"]);
+}
 
+#[test]
 fn a_commit_that_waits_ends_when_all_of_it_is_lost() {
     let mut trace = Trace::stable(cooperative(), &[0]);
     trace.group.subscribe(trace.now, topics(&["t", "u"]), None);

@@ -239,6 +239,29 @@ impl Play {
         self.left(5, group, &[("", Some("a"))]);
     }
 
+    /// What is not for clients to write.
+    pub(super) fn internal_topic(&mut self) {
+        for version in [9, 12] {
+            let partition = produce_request::PartitionProduceData::default()
+                .with_records(Some(super::super::wire::Batch::of(1).bytes()));
+            let topic = produce_request::TopicProduceData::default()
+                .with_name(name("__consumer_offsets"))
+                .with_partition_data(vec![partition]);
+            let request =
+                ProduceRequest::default().with_acks(-1).with_timeout_ms(1000).with_topic_data(vec![topic]);
+            let answer =
+                self.connection.call(version, &request).responses.remove(0).partition_responses.remove(0);
+            self.say(format!(
+                "produce v{version} into the offsets topic: {} {}",
+                answer.error_code, answer.base_offset
+            ));
+        }
+        let topic =
+            metadata_request::MetadataRequestTopic::default().with_name(Some(name("__consumer_offsets")));
+        let answer = self.connection.call(12, &MetadataRequest::default().with_topics(Some(vec![topic])));
+        self.say(format!("the offsets topic is internal: {}", answer.topics[0].is_internal));
+    }
+
     pub(super) fn wrong_joins(&mut self) {
         let group = "embedded-wrong";
         let mut ids = Ids::default();

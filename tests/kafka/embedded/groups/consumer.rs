@@ -1,4 +1,6 @@
 //! The consumer protocol (KIP-848).
+use std::collections::BTreeMap;
+
 use super::*;
 
 type Commit<'a> = (&'a str, i32, i16, i32);
@@ -141,6 +143,35 @@ impl Play {
                 self.fetched_848(group, member, epoch);
             }
         }
+        // What it has still, and what it has no more, in one commit of an epoch that is over.
+        for (label, partitions) in
+            [("kept first", [kept[0], 2]), ("kept last", [2, kept[0]]), ("kept", [kept[0], kept[1]])]
+        {
+            let partition = |index: i32| {
+                let gone = if kept.contains(&index) {
+                    index
+                } else {
+                    (0..3).find(|at| !kept.contains(at)).unwrap_or(2)
+                };
+                offset_commit_request::OffsetCommitRequestPartition::default()
+                    .with_partition_index(gone)
+                    .with_committed_offset(77)
+                    .with_committed_leader_epoch(-1)
+            };
+            let topic = offset_commit_request::OffsetCommitRequestTopic::default()
+                .with_name(name(TOPIC))
+                .with_partitions(partitions.map(partition).to_vec());
+            let request = OffsetCommitRequest::default()
+                .with_group_id(id(group))
+                .with_member_id(text("a"))
+                .with_generation_id_or_member_epoch(2)
+                .with_group_instance_id(None)
+                .with_topics(vec![topic]);
+            let answer = self.connection.call(9, &request).topics.remove(0);
+            let codes: Vec<_> = answer.partitions.iter().map(|partition| partition.error_code).collect();
+            self.say(format!("commit of two, {label}: {codes:?}"));
+            self.fetched_offsets(9, group, Some(&kept), true);
+        }
         self.beaten("a at once with everything", 1, &joins(group, "a", &[TOPIC]).with_member_epoch(3));
         self.beaten("a from an epoch to come", 1, &beat(group, "a", 4));
         self.beaten("a with another timeout", 1, &beat(group, "a", 3).with_rebalance_timeout_ms(50_000));
@@ -198,7 +229,10 @@ impl Play {
             let found = self.connection.call(version, &request).groups.remove(0);
             let count = |assigned: &consumer_group_describe_response::Assignment| {
                 let topics = assigned.topic_partitions.iter();
-                topics.map(|topic| (topic.topic_name.to_string(), topic.partitions.len())).collect::<Vec<_>>()
+                // In the order of names: that of ids is another in each run.
+                topics
+                    .map(|topic| (topic.topic_name.to_string(), topic.partitions.len()))
+                    .collect::<BTreeMap<_, _>>()
             };
             let mut members: Vec<_> = found
                 .members

@@ -4,6 +4,7 @@ mod classic;
 mod consumer;
 pub mod moving;
 mod offsets;
+mod timing;
 
 use bytes::Bytes;
 use kafka_protocol::messages::*;
@@ -113,6 +114,7 @@ impl Ids {
 impl Play {
     pub(super) fn groups(&mut self) {
         self.coordinators();
+        self.internal_topic();
         self.every_version();
         self.two_members();
         self.static_members();
@@ -121,6 +123,7 @@ impl Play {
         self.fetches();
         self.administration();
         self.consumer_protocol();
+        self.endings();
     }
 
     fn open(&self) -> Connection {

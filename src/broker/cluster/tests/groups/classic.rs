@@ -193,3 +193,51 @@ fn faults_strike_the_requests_of_one_group() {
     rig.pass(Duration::from_secs(1));
     assert_eq!(rig.joined(first).generation_id, 1);
 }
+
+#[test]
+fn an_answer_that_a_fault_swallows_is_given_on_another_connection() {
+    use crate::broker::{Api, Fault};
+    let (mut rig, [first, second]) = Rig::groups(Config::default());
+    let a = rig.member_id(first);
+    rig.cluster.faults.add(Fault::on(Api::JOIN_GROUP).group(GROUP).nth(1).drop_answer());
+    rig.cluster.faults.add(Fault::on(Api::SYNC_GROUP).group(GROUP).nth(1).cut_after());
+    assert_eq!(rig.join(first, &join_request(&a, None, &["range"], "")), None);
+    let again = rig.join(second, &join_request(&a, None, &["range"], "")).unwrap();
+    assert_eq!((again.error_code, again.generation_id), (0, 1));
+    rig.send(second, 5, &sync_request(&a, 1, &[(&a, "A")]));
+    assert_eq!(rig.cluster.poll_output(second), Some(Output::Close));
+    let third = rig.connect(1);
+    assert_eq!(rig.sync(third, &sync_request(&a, 1, &[])), Some((ErrorCode::NONE, "A".into())));
+}
+
+#[test]
+fn every_request_of_groups_can_be_refused_by_a_fault() {
+    use crate::broker::{Api, Fault};
+    let (mut rig, [first]) = Rig::groups(Config::default());
+    rig.cluster.create_topic("t", 1, None).unwrap();
+    let code = ErrorCode::GROUP_AUTHORIZATION_FAILED;
+    rig.cluster.faults.add(Fault::on_any().error(code));
+    let mut told = vec![
+        rig.call(first, 3, &FindCoordinatorRequest::default().with_key(text(GROUP))).error_code,
+        rig.call(first, 9, &join_request("", None, &["range"], "")).error_code,
+        rig.call(first, 5, &sync_request("m", 1, &[])).error_code,
+        rig.heartbeat(first, "m", 1).code(),
+        rig.call(first, 5, &LeaveGroupRequest::default().with_group_id(id(GROUP))).error_code,
+        rig.call(first, 5, &ListGroupsRequest::default()).error_code,
+        rig.call(first, 1, &ConsumerGroupHeartbeatRequest::default().with_group_id(id(GROUP))).error_code,
+    ];
+    let keys = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(GROUP)]);
+    told.extend(rig.call(first, 4, &keys).coordinators.iter().map(|found| found.error_code));
+    let groups = DescribeGroupsRequest::default().with_groups(vec![id(GROUP)]);
+    told.extend(rig.call(first, 6, &groups).groups.iter().map(|group| group.error_code));
+    let groups = DeleteGroupsRequest::default().with_groups_names(vec![id(GROUP)]);
+    told.extend(rig.call(first, 2, &groups).results.iter().map(|group| group.error_code));
+    let groups = ConsumerGroupDescribeRequest::default().with_group_ids(vec![id(GROUP)]);
+    told.extend(rig.call(first, 1, &groups).groups.iter().map(|group| group.error_code));
+    let group = offset_fetch_request::OffsetFetchRequestGroup::default().with_group_id(id(GROUP));
+    let groups = OffsetFetchRequest::default().with_groups(vec![group]);
+    told.extend(rig.call(first, 9, &groups).groups.iter().map(|group| group.error_code));
+    assert_eq!(told, [code.code(); 12]);
+    assert_eq!(rig.cluster.faults.struck(), 12);
+    assert!(rig.cluster.requests(Api::JOIN_GROUP) == 1 && rig.cluster.groups.by_id.is_empty());
+}

@@ -348,6 +348,33 @@ fn offsets_are_committed_and_read_under_a_members_epoch() {
 }
 
 #[test]
+fn a_commit_of_an_earlier_epoch_fails_as_a_whole_if_one_partition_is_lost() {
+    let (mut rig, [first]) = rig();
+    rig.beat(first, &joins("a", &["t"]));
+    rig.beat(first, &joins("b", &["t"]));
+    rig.beat(first, &beat("a", 2));
+    rig.owning(first, "a", 2, &[0, 1]);
+    for (indexes, code) in [([0, 2], ErrorCode::STALE_MEMBER_EPOCH), ([0, 1], NONE)] {
+        let partition = |index| {
+            let partition = offset_commit_request::OffsetCommitRequestPartition::default();
+            partition.with_partition_index(index).with_committed_leader_epoch(-1)
+        };
+        let topic = offset_commit_request::OffsetCommitRequestTopic::default()
+            .with_name(name("t"))
+            .with_partitions(indexes.map(partition).to_vec());
+        let request = OffsetCommitRequest::default()
+            .with_group_id(id(GROUP))
+            .with_group_instance_id(None)
+            .with_member_id(text("a"))
+            .with_generation_id_or_member_epoch(2)
+            .with_topics(vec![topic]);
+        let answer = rig.call(first, 9, &request).topics.remove(0).partitions;
+        assert_eq!(answer.iter().map(|partition| partition.error_code).collect::<Vec<_>>(), [code.code(); 2]);
+        assert_eq!(rig.view().committed("t", 0).is_some(), code.is_none());
+    }
+}
+
+#[test]
 fn it_is_described() {
     let (mut rig, [first]) = Rig::groups(Config::default());
     rig.cluster.create_topic("t", 4, None).unwrap();
@@ -370,28 +397,67 @@ fn it_is_described() {
 proptest::proptest! {
     /// Whatever members do, a partition has one holder at a time, and in the end all are spread evenly.
     #[test]
-    fn no_partition_has_two_holders(steps in proptest::collection::vec((0usize..4, 0u8..8), 1..60)) {
-        let (mut rig, [first]) = rig::<1>();
+    fn no_partition_has_two_holders(steps in proptest::collection::vec((0usize..4, 0u8..10), 1..80)) {
+        let (mut rig, []) = rig();
+        // What each member believes: its epoch and what it owns.
         let mut members: Vec<Option<(i32, Vec<i32>)>> = vec![None; 4];
-        let calm = (0..24).map(|step| (step % 4, 0));
+        let calm = (0..40).map(|step| (step % 4, 0));
+        let mut count = 4;
         for (who, what) in steps.into_iter().chain(calm) {
-            let name = format!("m{who}");
-            let told = match &members[who] {
-                None => rig.beat(first, &joins(&name, &["t"])),
-                Some(_) if what == 7 => { rig.beat(first, &beat(&name, -1)); members[who] = None; continue },
-                Some((epoch, _)) if what == 6 => rig.beat(first, &beat(&name, *epoch)),
-                Some((epoch, owned)) => rig.owning(first, &name, *epoch, owned),
+            let member = format!("m{who}");
+            let node = rig.cluster.coordinator(GROUP).unwrap();
+            let connection = rig.connect(node);
+            let told = match (&members[who], what) {
+                (_, 9) => {
+                    rig.cluster.move_coordinator(rig.now, GROUP, None);
+                    continue;
+                }
+                (_, 8) => {
+                    rig.pass(Duration::from_secs(20));
+                    continue;
+                }
+                (_, 7) if count < 6 => {
+                    count += 1;
+                    rig.cluster.grow_topic("t", count, false).unwrap();
+                    continue;
+                }
+                (None, _) => rig.beat(connection, &joins(&member, &["t"])),
+                (Some(_), 6) => {
+                    rig.beat(connection, &beat(&member, -1));
+                    members[who] = None;
+                    continue;
+                }
+                (Some((epoch, _)), 5) => rig.beat(connection, &beat(&member, *epoch)),
+                (Some((epoch, owned)), _) => rig.owning(connection, &member, *epoch, owned),
             };
-            assert_eq!(told.0, NONE);
             let owned = told.2.or(members[who].take().map(|(_, owned)| owned)).unwrap_or_default();
-            members[who] = Some((told.1, owned));
-            for partition in 0..4 {
+            members[who] = match told.0 {
+                NONE => Some((told.1, owned)),
+                ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::FENCED_MEMBER_EPOCH => None,
+                code => panic!("{code}"),
+            };
+            let view = rig.view();
+            for partition in 0..count {
                 let holds = |member: &&crate::broker::GroupMember| {
-                    member.assignment().iter().chain(member.revoking()).any(|held| held.partition() == partition)
+                    let mut held = member.assignment().iter().chain(member.revoking());
+                    held.any(|held| held.partition() == partition)
                 };
-                assert!(rig.view().members().iter().filter(holds).count() <= 1);
+                assert!(view.members().iter().filter(holds).count() <= 1);
+                // Who believes to own it, and is a member in that epoch, does.
+                for (at, believes) in members.iter().enumerate().filter(|(_, member)| member.is_some()) {
+                    let (epoch, owned) = believes.as_ref().unwrap();
+                    let known = view.members().iter().find(|known| known.id() == format!("m{at}"));
+                    if let Some(known) = known.filter(|known| known.generation() == *epoch)
+                        && owned.contains(&partition)
+                    {
+                        assert!(holds(&known), "m{at} {partition}");
+                    }
+                }
             }
         }
-        assert!(members.iter().all(|member| member.as_ref().is_some_and(|(_, owned)| owned.len() == 1)), "{members:?}");
+        let mut loads: Vec<usize> = members.iter().flatten().map(|(_, owned)| owned.len()).collect();
+        loads.sort();
+        assert_eq!((loads.len(), loads.iter().sum::<usize>()), (4, count as usize), "{members:?}");
+        assert!(loads[3] - loads[0] <= 1, "{loads:?}");
     }
 }

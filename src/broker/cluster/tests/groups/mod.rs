@@ -4,6 +4,7 @@ use crate::broker::cluster::group::OFFSETS_TOPIC;
 use crate::protocol::error_code::ErrorCode;
 
 mod admin;
+mod chaos;
 mod classic;
 mod consumer;
 mod fixed;

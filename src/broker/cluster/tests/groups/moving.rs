@@ -81,6 +81,18 @@ fn a_coordinator_that_reads_its_groups_says_so() {
 }
 
 #[test]
+fn before_4_0_a_coordinator_that_reads_its_groups_has_syncs_join_again() {
+    use crate::broker::Release;
+    let load = Duration::from_secs(2);
+    let (mut rig, [first, second]) =
+        Rig::groups(Config { coordinator_load: load, release: Release::V3_9, ..three() });
+    let (a, _, generation) = rig.two([first, second]);
+    let new = moved(&mut rig);
+    let synced = rig.sync(new, &sync_request(&a, generation, &[])).unwrap();
+    assert_eq!(synced.0, ErrorCode::REBALANCE_IN_PROGRESS);
+}
+
+#[test]
 fn the_node_of_the_coordinator_stops_and_without_nodes_there_is_none() {
     let (mut rig, [first, second]) = Rig::groups(three());
     let (a, _, generation) = rig.two([first, second]);
