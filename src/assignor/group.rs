@@ -242,7 +242,7 @@ impl GroupBuilder {
     ///
     /// # Errors
     ///
-    /// Of [`ErrorKind::Config`](crate::ErrorKind::Config): a negative number of partitions, or more than 16,777,216 in all.
+    /// Of [`ErrorKind::Config`]: a negative number of partitions, or more than 16,777,216 in all.
     pub fn build(mut self) -> Result<Group> {
         self.cover();
         let Self { names, mut topics, mut members } = self;

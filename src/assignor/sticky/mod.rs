@@ -1,8 +1,8 @@
 //! Balanced first, then with the fewest moves: exactly, on every input.
 //!
-//! Partitions are not looked at one by one. Members that are alike and topics that are alike form [classes](classes); where everybody subscribes
+//! Partitions are not looked at one by one. Members that are alike and topics that are alike form [classes]; where everybody subscribes
 //! to the same that is one of each. [Levels](levels) say how full each member is in every balanced plan, and cut the group into parts. In a part
-//! [a plan](plan) tells what members give up and how many partitions go where: mostly at a glance, else by the cheapest [flow](flow). Then
+//! [a plan](mod@plan) tells what members give up and how many partitions go where: mostly at a glance, else by the cheapest [flow]. Then
 //! single partitions are [dealt](deal).
 use std::borrow::Cow;
 

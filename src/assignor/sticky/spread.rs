@@ -1,11 +1,15 @@
 //! Topics spread over members, as evenly as loads and moves allow: the sum of the squares of what each member has of each topic is the least.
 //!
-//! Exact, and so for groups of usual size only; in larger ones topics are as even as [dealing](super::deal) makes them.
+//! Exact for groups of usual size; in larger ones the work is bounded, and topics stay as even as [dealing](super::deal) and that much work make
+//! them.
 use super::plan::Plan;
 
 /// Topics times members, and partitions, beyond which the last bit of evenness is not worth the time.
 const MOST_PAIRS: usize = 1 << 11;
 const MOST_PARTITIONS: usize = 1 << 12;
+
+/// So many looks at an arc in all: some milliseconds.
+const MOST_LOOKS: usize = 1 << 22;
 
 /// What a move costs, and a square of a member's load: more than any ring of what comes after it.
 const MOVE: i128 = 1 << 40;
@@ -20,6 +24,7 @@ struct Spread {
     loads: Vec<i128>,
     /// Topic and member, for each subscription.
     pairs: Vec<(usize, usize)>,
+    looks: usize,
 }
 
 /// From which node to which; topics first, then members, then one that takes a partition from one member for another.
@@ -49,14 +54,18 @@ impl Spread {
         }
     }
 
-    /// A ring along which passing one partition on saves something (Bellman and Ford).
-    fn saving(&self, arcs: &[Arc]) -> Option<Vec<Arc>> {
+    /// A ring along which passing partitions on saves something (Bellman and Ford), if there is time to find it.
+    fn saving(&mut self, arcs: &[Arc]) -> Option<Vec<Arc>> {
         let nodes = self.topics + self.members + 1;
         let (mut distance, mut came) = (vec![0i128; nodes], vec![usize::MAX; nodes]);
         let costs: Vec<(Arc, i128)> = arcs.iter().filter_map(|arc| Some((*arc, self.cost(*arc)?))).collect();
         let mut last = None;
         for _ in 0..nodes {
             last = None;
+            self.looks += costs.len();
+            if self.looks > MOST_LOOKS {
+                return None;
+            }
             for ((from, to), cost) in &costs {
                 if distance[*from] + cost < distance[*to] {
                     (distance[*to], came[*to], last) = (distance[*from] + cost, *from, Some(*to));
@@ -77,17 +86,32 @@ impl Spread {
         }
     }
 
+    /// Passes as many partitions along a ring as saves most: each costs two more for each topic's arc than the one before.
     fn pass(&mut self, ring: &[Arc]) {
+        let sink = self.topics + self.members;
+        let (mut cost, mut arcs, mut most) = (0, 0, i128::MAX);
         for (from, to) in ring {
-            if *from < self.topics {
-                let (topic, member) = (*from, *to - self.topics);
-                let pair = self.pair(topic, member);
-                (self.has[pair], self.loads[member]) = (self.has[pair] + 1, self.loads[member] + 1);
-            } else if *to < self.topics {
-                let (topic, member) = (*to, *from - self.topics);
-                let pair = self.pair(topic, member);
-                (self.has[pair], self.loads[member]) = (self.has[pair] - 1, self.loads[member] - 1);
+            cost += self.cost((*from, *to)).unwrap_or(0);
+            if *from == sink || *to == sink {
+                most = 1;
+                continue;
             }
+            arcs += 1;
+            let pair = self.pair((*from).min(*to), (*from).max(*to) - self.topics);
+            let (has, own) = (self.has[pair], self.own[pair]);
+            // No further than to where the price of a move comes in.
+            most = most.min(match *from < self.topics {
+                true if has < own => own - has,
+                true => i128::MAX,
+                false if has > own => has - own,
+                false => has,
+            });
+        }
+        let count = ((arcs - cost) / (2 * arcs.max(1))).clamp(1, most.max(1));
+        for (from, to) in ring.iter().filter(|(from, to)| *from != sink && *to != sink) {
+            let (topic, member) = ((*from).min(*to), (*from).max(*to) - self.topics);
+            let (pair, change) = (self.pair(topic, member), if *from < self.topics { count } else { -count });
+            (self.has[pair], self.loads[member]) = (self.has[pair] + change, self.loads[member] + change);
         }
     }
 }
@@ -101,8 +125,15 @@ impl Plan<'_> {
         }
         let newest = self.claims.newest(self.bases);
         let zeros = || vec![0; topics * members];
-        let mut spread =
-            Spread { topics, members, has: zeros(), own: zeros(), loads: vec![0; members], pairs: vec![] };
+        let mut spread = Spread {
+            topics,
+            members,
+            has: zeros(),
+            own: zeros(),
+            loads: vec![0; members],
+            pairs: vec![],
+            looks: 0,
+        };
         for (member, subscribed) in subscriptions.iter().enumerate() {
             spread.pairs.extend(subscribed.iter().map(|topic| (*topic as usize, member)));
         }

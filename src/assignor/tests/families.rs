@@ -146,3 +146,20 @@ pub(super) fn on_racks(rng: &mut StdRng, mut case: Case) -> Case {
     }
     case
 }
+
+/// Larger than the others, half claimed at random, some of it in vain.
+pub(super) fn large(rng: &mut StdRng) -> Case {
+    let topics: Vec<i32> = (0..rng.random_range(8..16)).map(|_| rng.random_range(5..20)).collect();
+    let mut case = Case { topics, ..Case::default() };
+    for _ in 0..rng.random_range(15..40) {
+        let topics = some_topics(rng, case.topics.len());
+        let generation = rng.random_range(-1..4);
+        let mut member = Member { topics, generation, ..Member::default() };
+        for topic in 0..case.topics.len() {
+            let numbers = (0..case.topics[topic]).filter(|_| rng.random_bool(0.03));
+            member.owned.extend(numbers.map(|number| (topic, number)));
+        }
+        case.members.push(member);
+    }
+    case
+}

@@ -2,7 +2,7 @@
 use rand::prelude::*;
 
 use super::certificate::{Cost, brute_force, can_be_evener, cost, improvement, owners, valid_owners};
-use super::families::{FAMILIES, on_racks};
+use super::families::{FAMILIES, large, on_racks};
 use super::*;
 
 /// Weights for moves before racks and the reverse.
@@ -103,6 +103,25 @@ fn no_plan_at_all_is_better_than_the_one_made() {
         assert_eq!((squares, across, moves), brute_force(&case, true), "seed {seed}: {case:?}");
     }
     assert!(tried > 500, "{tried}");
+}
+
+#[test]
+fn plans_of_larger_groups_are_the_best_there_are() {
+    for seed in 0..60 {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let mut case = large(rng);
+        if seed % 2 == 1 {
+            case = on_racks(rng, case);
+        }
+        for (assignor, weights) in [
+            (CooperativeStickyAssignor::default(), MOVES_FIRST),
+            (CooperativeStickyAssignor::default().racks_before_moves(), RACKS_FIRST),
+        ] {
+            let plan = assignor.plan(&case.group(|list| list.shuffle(rng))).partitions;
+            let found = owners(&case, &plan).unwrap();
+            assert_eq!(improvement(&case, &found, weights), None, "seed {seed}");
+        }
+    }
 }
 
 /// What another member may still be reading, by the words of the rule.
