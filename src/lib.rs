@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+pub mod assignor;
 mod client;
 mod consumer;
 mod error;
@@ -35,7 +36,8 @@ pub use admin::{
 };
 pub use client::{Client, ClientBuilder, Target};
 pub use consumer::{
-    Batch, BatchIter, BatchRecords, Consumer, ConsumerBuilder, ConsumerHandle, ConsumerRecord, RecordStream,
+    Batch, BatchIter, BatchRecords, Commit, CommittedOffset, Consumer, ConsumerBuilder, ConsumerEvent,
+    ConsumerHandle, ConsumerRecord, RecordStream,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use network::{connector::Connector, metrics::ClientMetrics};

@@ -13,7 +13,15 @@ impl Api {
     pub const FETCH: Api = Api(1);
     pub const LIST_OFFSETS: Api = Api(2);
     pub const METADATA: Api = Api(3);
+    pub const OFFSET_COMMIT: Api = Api(8);
+    pub const OFFSET_FETCH: Api = Api(9);
     pub const FIND_COORDINATOR: Api = Api(10);
+    pub const JOIN_GROUP: Api = Api(11);
+    pub const HEARTBEAT: Api = Api(12);
+    pub const LEAVE_GROUP: Api = Api(13);
+    pub const SYNC_GROUP: Api = Api(14);
+    pub const DESCRIBE_GROUPS: Api = Api(15);
+    pub const LIST_GROUPS: Api = Api(16);
     pub const API_VERSIONS: Api = Api(18);
     pub const CREATE_TOPICS: Api = Api(19);
     pub const DELETE_TOPICS: Api = Api(20);
@@ -22,6 +30,8 @@ impl Api {
     pub const OFFSET_FOR_LEADER_EPOCH: Api = Api(23);
     pub const DESCRIBE_CONFIGS: Api = Api(32);
     pub const CREATE_PARTITIONS: Api = Api(37);
+    pub const DELETE_GROUPS: Api = Api(42);
+    pub const OFFSET_DELETE: Api = Api(47);
     pub const DESCRIBE_CLUSTER: Api = Api(60);
 }
 

@@ -27,7 +27,15 @@ const HIGHEST: &[(i16, [i16; 10])] = &[
     (1, [10, 11, 12, 12, 13, 15, 16, 17, 17, 18]),
     (2, [4, 5, 6, 7, 7, 8, 8, 9, 10, 10]),
     (3, [7, 9, 11, 11, 12, 12, 12, 12, 13, 13]),
+    (8, [6, 8, 8, 8, 8, 8, 9, 9, 9, 9]),
+    (9, [5, 6, 7, 8, 8, 8, 9, 9, 9, 9]),
     (10, [2, 3, 3, 4, 4, 4, 4, 6, 6, 6]),
+    (11, [3, 6, 7, 7, 9, 9, 9, 9, 9, 9]),
+    (12, [2, 4, 4, 4, 4, 4, 4, 4, 4, 4]),
+    (13, [2, 4, 4, 4, 5, 5, 5, 5, 5, 5]),
+    (14, [2, 4, 5, 5, 5, 5, 5, 5, 5, 5]),
+    (15, [2, 5, 5, 5, 5, 5, 5, 5, 6, 6]),
+    (16, [2, 3, 4, 4, 4, 4, 4, 5, 5, 5]),
     (18, [2, 3, 3, 3, 3, 3, 3, 4, 4, 4]),
     (19, [3, 5, 7, 7, 7, 7, 7, 7, 7, 7]),
     (20, [3, 4, 6, 6, 6, 6, 6, 6, 6, 6]),
@@ -36,6 +44,8 @@ const HIGHEST: &[(i16, [i16; 10])] = &[
     (23, [2, 3, 4, 4, 4, 4, 4, 4, 4, 4]),
     (32, [2, 2, 4, 4, 4, 4, 4, 4, 4, 4]),
     (37, [1, 1, 3, 3, 3, 3, 3, 3, 3, 3]),
+    (42, [1, 2, 2, 2, 2, 2, 2, 2, 2, 2]),
+    (47, [-1, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     (60, [-1, -1, 0, 0, 0, 0, 1, 1, 2, 2]),
 ];
 
@@ -65,6 +75,15 @@ pub(crate) struct Config {
     pub(crate) partial_batches: bool,
     /// How long followers take to copy what a leader appends, on average.
     pub(crate) replica_lag: Duration,
+    pub(crate) offsets_partitions: i32,
+    /// How long a new coordinator needs to read its groups.
+    pub(crate) coordinator_load: Duration,
+    pub(crate) initial_rebalance_delay: Duration,
+    pub(crate) group_max_size: usize,
+    /// In characters.
+    pub(crate) offset_metadata_max: usize,
+    /// The shortest and the longest allowed.
+    pub(crate) session_timeouts: (Duration, Duration),
 }
 
 impl Default for Config {
@@ -87,6 +106,13 @@ impl Default for Config {
             racks: false,
             partial_batches: false,
             replica_lag: Duration::ZERO,
+            offsets_partitions: 50,
+            coordinator_load: Duration::ZERO,
+            // Kafka waits 3 s; tests would rather not.
+            initial_rebalance_delay: Duration::ZERO,
+            offset_metadata_max: 4096,
+            group_max_size: i32::MAX as usize,
+            session_timeouts: (Duration::from_secs(6), Duration::from_secs(30 * 60)),
         }
     }
 }
@@ -98,6 +124,9 @@ impl Config {
             let wrong =
                 |_| Error::new(ErrorKind::Config, format!("{key}: {value:?} is not a number in its range"));
             value.parse().map_err(wrong)
+        }
+        fn time(key: &str, value: &str) -> Result<Duration> {
+            number(key, value).map(Duration::from_millis)
         }
         match key {
             "auto.create.topics.enable" => {
@@ -111,6 +140,14 @@ impl Config {
             "message.max.bytes" => self.max_message_bytes = number(key, value)?,
             "socket.request.max.bytes" => self.max_request_bytes = number(key, value)?,
             "max.incremental.fetch.session.cache.slots" => self.fetch_sessions = number(key, value)?,
+            "offsets.topic.num.partitions" => {
+                self.offsets_partitions = number::<i32>(key, value)?.clamp(1, 1000);
+            }
+            "group.initial.rebalance.delay.ms" => self.initial_rebalance_delay = time(key, value)?,
+            "offset.metadata.max.bytes" => self.offset_metadata_max = number(key, value)?,
+            "group.max.size" => self.group_max_size = number(key, value)?,
+            "group.min.session.timeout.ms" => self.session_timeouts.0 = time(key, value)?,
+            "group.max.session.timeout.ms" => self.session_timeouts.1 = time(key, value)?,
             "replica.selector.class" => {
                 self.read_nearest_replica = value.ends_with("RackAwareReplicaSelector")
             }

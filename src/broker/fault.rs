@@ -29,6 +29,7 @@ pub struct Fault {
     node: Option<i32>,
     topic: Option<Arc<str>>,
     partition: Option<i32>,
+    group: Option<Arc<str>>,
     /// How many matching requests pass before it strikes.
     skip: u64,
     /// How many more times it strikes.
@@ -53,6 +54,7 @@ pub(super) enum Action {
     Corrupt(usize),
     Hang,
     MoveLeader,
+    MoveCoordinator,
     StopNode,
 }
 
@@ -69,6 +71,7 @@ impl Fault {
             node: None,
             topic: None,
             partition: None,
+            group: None,
             skip: 0,
             times: u64::MAX,
             probability: 1.0,
@@ -91,6 +94,12 @@ impl Fault {
     /// Only this partition of the topic: an injected error then concerns this partition alone.
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
+        self
+    }
+
+    /// Only requests that name this group.
+    pub fn group(mut self, group: impl Into<Arc<str>>) -> Self {
+        self.group = Some(group.into());
         self
     }
 
@@ -192,6 +201,11 @@ impl Fault {
         self.action(Action::MoveLeader)
     }
 
+    /// First makes another node the coordinator of every group that the request names, then does what was asked.
+    pub fn move_coordinator(self) -> Self {
+        self.action(Action::MoveCoordinator)
+    }
+
     /// Stops the node that got the request, without doing what was asked.
     pub fn stop_node(self) -> Self {
         self.action(Action::StopNode)
@@ -199,6 +213,10 @@ impl Fault {
 
     pub(super) fn only_topic(&self) -> Option<&Arc<str>> {
         self.topic.as_ref()
+    }
+
+    pub(super) fn only_group(&self) -> Option<&Arc<str>> {
+        self.group.as_ref()
     }
 
     pub(super) fn only_partition(&self) -> Option<i32> {
@@ -240,19 +258,22 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The fault that strikes this request, if one does. `names` says whether the request names a topic.
+    /// The fault that strikes this request, if one does. `names` says whether the request names a topic; `groups` are
+    /// those it names.
     pub(super) fn strike(
         &self,
         random: &mut rand::rngs::StdRng,
         node: i32,
         api: Api,
         names: impl Fn(&str, Option<i32>) -> bool,
+        groups: &[Arc<str>],
     ) -> Option<Fault> {
         let mut list = self.list();
         let mut struck = None;
         for fault in &mut list.faults {
             let matches = fault.api.is_none_or(|only| only == api)
                 && fault.node.is_none_or(|only| only == node)
+                && fault.group.as_ref().is_none_or(|group| groups.contains(group))
                 && fault.topic.as_ref().is_none_or(|topic| names(topic, fault.partition));
             if !matches || fault.times == 0 {
                 continue;

@@ -31,12 +31,15 @@ pub(crate) mod cluster;
 pub(crate) mod config;
 mod data;
 mod fault;
+mod group_view;
+mod groups;
 pub(crate) mod listener;
 mod log_view;
 
 pub use api::Api;
 pub use config::Release;
 pub use fault::{Fault, Faults};
+pub use group_view::{CommittedOffset, GroupMember, GroupView};
 pub use log_view::LogView;
 
 use config::Config;
@@ -367,9 +370,17 @@ impl BrokerBuilder {
         self
     }
 
+    /// How long a new coordinator reads its groups before it answers for them (`COORDINATOR_LOAD_IN_PROGRESS`); default zero.
+    pub fn coordinator_load(mut self, load: Duration) -> Self {
+        self.config.coordinator_load = load;
+        self
+    }
+
     /// Sets a node's option by Kafka's name. Known are `auto.create.topics.enable`, `num.partitions`,
     /// `default.replication.factor`, `min.insync.replicas`, `message.max.bytes`, `socket.request.max.bytes`,
-    /// `max.incremental.fetch.session.cache.slots` and `replica.selector.class`; others fail at the start.
+    /// `max.incremental.fetch.session.cache.slots`, `replica.selector.class`, `offsets.topic.num.partitions`,
+    /// `offset.metadata.max.bytes`, `group.initial.rebalance.delay.ms` (here 0 by default, so that tests are quick; in Kafka 3000), `group.max.size`,
+    /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`; others fail at the start.
     pub fn config(mut self, key: &str, value: &str) -> Self {
         if let Err(error) = self.config.set(key, value) {
             self.error.get_or_insert(error);

@@ -145,6 +145,16 @@ impl Core {
         self.metadata(|metadata| topics.iter().for_each(|topic| metadata.forget(topic, false)));
     }
 
+    /// Adds an interest in all topics there are, until as many [`Core::forget_all_topics`] came.
+    pub(crate) fn want_all_topics(&self) {
+        self.metadata(Metadata::want_all);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn forget_all_topics(&self) {
+        self.metadata(Metadata::forget_all);
+    }
+
     /// Says that the metadata is stale: it is fetched soon, as often as backoff allows.
     pub(crate) fn refresh(&self) {
         self.metadata(Metadata::refresh);
@@ -245,6 +255,11 @@ impl Core {
         receiver
             .await
             .unwrap_or_else(|_| Err(Failure { error: Error::closed("the connection"), sent: false }))
+    }
+
+    /// A node that may be asked what any node knows: one with a standing connection, if there is one.
+    pub(crate) fn any(&self, purpose: Purpose) -> Option<i32> {
+        self.candidates(Target::Any, purpose).first().copied()
     }
 
     /// Sends nothing more on a connection until then (KIP-219).

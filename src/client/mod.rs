@@ -1,6 +1,7 @@
 //! The client: shared metadata and connections, from which all other handles come.
 mod builder;
 pub(crate) mod config;
+mod coordinator;
 pub(crate) mod core;
 mod driver;
 #[cfg(test)]

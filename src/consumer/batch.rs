@@ -188,6 +188,10 @@ pub struct BatchRecords {
 }
 
 impl BatchRecords {
+    pub(super) fn topic_partition(&self) -> &TopicPartition {
+        &self.whole.name
+    }
+
     /// What is left, as a batch.
     pub(super) fn into_batch(self) -> Option<Batch> {
         (self.left > 0).then_some(Batch { whole: self.whole, at: self.at, left: self.left })

@@ -3,11 +3,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Consumer;
-use super::driver::Shared;
+use super::driver::{Shared, now};
+use super::options::GroupOptions;
 use crate::client::Core;
 use crate::client::config::value;
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::consumer::{Consumer as Machine, IsolationLevel, Offset, OffsetReset, Settings};
+use crate::state::membership::Subscription;
 use crate::topic_partition::TopicPartition;
 
 /// Options of a consumer, checked by [`ConsumerBuilder::build`]. Each names its key in Kafka's configuration;
@@ -18,6 +20,7 @@ pub struct ConsumerBuilder {
     settings: Settings,
     partitions: Vec<(TopicPartition, Option<Offset>)>,
     topics: Vec<Arc<str>>,
+    pub(super) group: GroupOptions,
 }
 
 /// Below this the buffers hold less than a batch of usual size.
@@ -33,7 +36,7 @@ impl ConsumerBuilder {
             grace: config.request_timeout,
             ..Settings::default()
         };
-        Self { core, settings, partitions: Vec::new(), topics: Vec::new() }
+        Self { core, settings, partitions: Vec::new(), topics: Vec::new(), group: GroupOptions::default() }
     }
 
     /// Reads these partitions, from where `auto_offset_reset` says. May be called several times, also with
@@ -53,8 +56,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Reads all partitions of these topics, also those that are added later: these from their beginning. There is no group: every
-    /// consumer that asks for a topic reads all of it.
+    /// Reads these topics: in a [`group`](ConsumerBuilder::group) what the group gives it of them. Without one every consumer that asks
+    /// for a topic reads all partitions of it, also those that are added later: these from their beginning.
     ///
     /// A topic need not exist yet. If it is unknown for `request_timeout`, [`Consumer::next`] says so once in that time.
     pub fn topics(mut self, topics: impl IntoIterator<Item = impl Into<Arc<str>>>) -> Self {
@@ -128,12 +131,15 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Sets an option by Kafka's name, from text: `auto.offset.reset`, `isolation.level`, `fetch.max.wait.ms`, `fetch.min.bytes`,
+    /// Sets an option by Kafka's name, from text: those of a group, and `auto.offset.reset`, `isolation.level`, `fetch.max.wait.ms`, `fetch.min.bytes`,
     /// `fetch.max.bytes`, `max.partition.fetch.bytes`, `queued.max.messages.kbytes`, `check.crcs`, `client.rack`.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for an unknown name or a value that does not fit.
     pub fn set(mut self, key: &str, text: &str) -> Result<Self> {
+        if self.group.set(key, text)? {
+            return Ok(self);
+        }
         let settings = &mut self.settings;
         match key {
             "auto.offset.reset" => {
@@ -180,14 +186,20 @@ impl ConsumerBuilder {
         if self.core.is_closed() {
             return Err(Error::closed("the client"));
         }
-        let Self { core, settings, partitions, topics } = self;
-        let shared = Shared::new(core, Machine::new(settings, rand::random()));
-        shared.command(|machine, now| {
-            if topics.is_empty() {
-                machine.assign(now, &partitions);
-            } else {
-                machine.assign_topics(now, &topics);
+        let Self { core, settings, partitions, topics, group } = self;
+        let pattern = group.pattern.clone();
+        let membership = group.membership(now(), &core, &settings.rack);
+        let cluster = core.cluster();
+        let shared = Shared::new(core, Machine::new(settings, rand::random()), membership);
+        shared.command_all(|inner, now| match (&mut inner.membership, pattern) {
+            (Some(membership), Some(pattern)) => {
+                membership.subscribe(now, Subscription::Matching(pattern), &cluster);
             }
+            (Some(membership), None) => {
+                membership.subscribe(now, Subscription::Topics(topics.into_iter().collect()), &cluster);
+            }
+            (None, _) if topics.is_empty() => inner.machine.assign(now, &partitions),
+            (None, _) => inner.machine.assign_topics(now, &topics),
         })?;
         Ok(Consumer::new(shared))
     }
@@ -196,6 +208,7 @@ impl ConsumerBuilder {
         let Settings { max_wait, min_bytes, max_bytes, partition_max_bytes, prefetch, max_batch, .. } =
             self.settings;
         let invalid = |message: &str| Err(Error::new(ErrorKind::Config, message));
+        self.group.check(!self.topics.is_empty(), !self.partitions.is_empty())?;
         if !self.topics.is_empty() && !self.partitions.is_empty() {
             return invalid("a consumer reads either topics or assigned partitions");
         }

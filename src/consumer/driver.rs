@@ -1,4 +1,5 @@
 //! The shell around the machine: requests out, answers in, and the one who waits for a batch woken.
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -9,6 +10,8 @@ use kafka_protocol::messages::{ListOffsetsRequest, OffsetForLeaderEpochRequest};
 use tokio::sync::Notify;
 
 use super::batch::Batch;
+use super::event::ConsumerEvent;
+use super::member::{Commits, Member};
 use crate::client::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::call::{Answer, Completion, Outcome, Purpose};
@@ -19,10 +22,12 @@ use crate::state::consumer::{
     Consumer as Machine, Event, FINAL_EPOCH, Handover, LANES, Limits, Request, Ticket, What, list_offsets,
     offset_for_leader_epoch,
 };
+use crate::state::group::Place;
+use crate::state::membership::Membership;
 
 /// What a consumer, its driver and its handles share.
 pub(super) struct Shared {
-    this: Weak<Shared>,
+    pub(super) this: Weak<Shared>,
     pub(super) core: Arc<Core>,
     limits: Limits,
     inner: Mutex<Inner>,
@@ -34,17 +39,21 @@ pub(super) struct Shared {
     failed: Mutex<Vec<Arrival>>,
     closed: AtomicBool,
     /// The first of the numbers under which it fetches.
-    number: u32,
+    pub(super) number: u32,
+    /// What there is besides, if it is in a group.
+    pub(super) member: Option<Member>,
 }
 
 pub(super) struct Inner {
     pub(super) machine: Machine,
+    pub(super) membership: Option<Membership>,
+    pub(super) commits: Commits,
     /// Whoever waits for the next batch.
     waiting: Option<Waker>,
     /// When the driver comes by itself.
     alarm: Option<Instant>,
     /// Topics whose metadata the client keeps fresh for this consumer.
-    interest: Vec<Arc<str>>,
+    interest: BTreeSet<Arc<str>>,
 }
 
 /// Which answer belongs to a ticket.
@@ -60,13 +69,21 @@ pub(super) fn now() -> Instant {
 }
 
 impl Shared {
-    pub(super) fn new(core: Arc<Core>, machine: Machine) -> Arc<Self> {
+    pub(super) fn new(core: Arc<Core>, machine: Machine, membership: Option<Membership>) -> Arc<Self> {
         static NUMBERS: AtomicU32 = AtomicU32::new(0);
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             core,
             limits: Limits::from(machine.settings()),
-            inner: Mutex::new(Inner { machine, waiting: None, alarm: None, interest: Vec::new() }),
+            member: membership.is_some().then(Member::default),
+            inner: Mutex::new(Inner {
+                machine,
+                membership,
+                commits: Commits::default(),
+                waiting: None,
+                alarm: None,
+                interest: BTreeSet::new(),
+            }),
             failed: Mutex::default(),
             wake: Notify::new(),
             changed: Notify::new(),
@@ -81,17 +98,30 @@ impl Shared {
 
     /// Runs a command of the application, then lets the driver see to what follows from it.
     pub(super) fn command<T>(&self, command: impl FnOnce(&mut Machine, Instant) -> T) -> Result<T> {
+        self.command_all(|inner, now| command(&mut inner.machine, now))
+    }
+
+    pub(super) fn command_all<T>(&self, command: impl FnOnce(&mut Inner, Instant) -> T) -> Result<T> {
         if self.is_closed() {
             return Err(Error::closed("the consumer"));
         }
-        let (result, came, went) = {
+        let result = command(&mut self.lock(), now());
+        self.follow_topics();
+        self.changed.notify_waiters();
+        self.wake.notify_one();
+        Ok(result)
+    }
+
+    /// Tells the client of which topics it has to know.
+    pub(super) fn follow_topics(&self) {
+        let (came, went) = {
             let mut inner = self.lock();
-            let result = command(&mut inner.machine, now());
-            let topics = inner.machine.topics();
-            let before = std::mem::replace(&mut inner.interest, topics.clone());
-            let came: Vec<_> = topics.iter().filter(|topic| !before.contains(topic)).cloned().collect();
-            let went: Vec<_> = before.into_iter().filter(|topic| !topics.contains(topic)).collect();
-            (result, came, went)
+            let mut topics: BTreeSet<Arc<str>> = inner.machine.topics().into_iter().collect();
+            topics.extend(inner.membership.iter().flat_map(|membership| membership.group().topics()));
+            let came: Vec<_> = topics.difference(&inner.interest).cloned().collect();
+            let went: Vec<_> = inner.interest.difference(&topics).cloned().collect();
+            inner.interest = topics;
+            (came, went)
         };
         if !came.is_empty() {
             self.core.want_topics(&came);
@@ -99,9 +129,6 @@ impl Shared {
         if !went.is_empty() {
             self.core.forget_topics(&went);
         }
-        self.changed.notify_waiters();
-        self.wake.notify_one();
-        Ok(result)
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -117,6 +144,9 @@ impl Shared {
         let now = if orderly { now() } else { Instant::now() };
         let (interest, waiting, last) = {
             let mut inner = self.lock();
+            if orderly {
+                self.leave(&mut inner, now);
+            }
             inner.machine.close(now);
             let last: Vec<_> = std::iter::from_fn(|| inner.machine.poll_request(now)).collect();
             (std::mem::take(&mut inner.interest), inner.waiting.take(), last)
@@ -124,10 +154,13 @@ impl Shared {
         self.release();
         if orderly {
             last.into_iter().for_each(|request| self.submit(now, request));
+            // The last commit and the farewell leave before anything is waited for.
+            self.drive_member(now);
         }
         if !interest.is_empty() {
-            self.core.forget_topics(&interest);
+            self.core.forget_topics(&interest.into_iter().collect::<Vec<_>>());
         }
+        self.forget_all_topics();
         if let Some(waiting) = waiting {
             waiting.wake();
         }
@@ -140,14 +173,30 @@ impl Shared {
         for lane in 0..LANES as u32 {
             self.core.release(Purpose::Fetch(self.number + lane));
         }
+        if self.member.is_some() {
+            self.core.release(Purpose::Rebalance(self.number));
+        }
     }
 
-    /// The next batch. All happens within one poll, so that giving up in between is impossible.
-    pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Batch>>> {
+    /// The next batch, or what else happened if the application is `listening`. All happens within one poll, so that giving up in
+    /// between is impossible.
+    pub(super) fn poll_next(
+        &self,
+        cx: &mut Context<'_>,
+        listening: bool,
+    ) -> Poll<Result<Option<ConsumerEvent>>> {
         loop {
             let now = now();
             let taken = {
-                let mut inner = self.lock();
+                let inner = &mut *self.lock();
+                if let Some(membership) = inner.membership.as_mut().filter(|_| !self.is_closed()) {
+                    if listening && let Some(notice) = membership.take_notice(now) {
+                        return Poll::Ready(Ok(Some(notice.into())));
+                    }
+                    if let Some(error) = membership.failure() {
+                        return Poll::Ready(Err(error.clone()));
+                    }
+                }
                 match inner.machine.take(now) {
                     _ if self.is_closed() => return Poll::Ready(Ok(None)),
                     Some(Handover::Batch(taken)) => taken,
@@ -164,15 +213,21 @@ impl Shared {
             // The work is done on this thread and without the lock.
             let opened = taken.open(&self.limits);
             let (batch, has_work) = {
-                let machine = &mut self.lock().machine;
-                (machine.commit(now, &taken, opened), machine.has_work())
+                let inner = &mut *self.lock();
+                let batch = inner.machine.commit(now, &taken, opened);
+                if let (Some((batch, _)), Some(membership)) = (&batch, &mut inner.membership) {
+                    let (offset, epoch) = (batch.next_offset(), batch.header().leader_epoch);
+                    let place = Place { offset, epoch, metadata: "".into() };
+                    membership.handed(now, &taken.name, taken.position, place);
+                }
+                (batch, inner.machine.has_work())
             };
             if has_work {
                 self.wake.notify_one();
             }
             if let Some((batch, before)) = batch {
                 let batch = Batch::new(taken.name, batch, before, taken.high_watermark, taken.reset);
-                return Poll::Ready(Ok(Some(batch)));
+                return Poll::Ready(Ok(Some(ConsumerEvent::Batch(batch))));
             }
         }
     }
@@ -210,7 +265,8 @@ impl Shared {
         let requests: Vec<_> = std::iter::from_fn(|| machine.poll_request(now)).collect();
         let events: Vec<_> = std::iter::from_fn(|| machine.poll_event()).collect();
         let deadline = machine.next_deadline();
-        let waiting = if machine.is_ready() { inner.waiting.take() } else { None };
+        let ready = machine.is_ready() || inner.membership.as_ref().is_some_and(Membership::has_notice);
+        let waiting = if ready { inner.waiting.take() } else { None };
         let sooner = deadline.is_some_and(|deadline| inner.alarm.is_none_or(|alarm| deadline < alarm));
         if is_driver {
             inner.alarm = deadline;
@@ -319,8 +375,10 @@ impl Driver {
         cluster.mark_changed();
         let mut client_closed = shared.core.watch_closed();
         while !shared.is_closed() {
+            // What the group gives is read from at once, so it comes first.
+            let member = shared.drive_member(now());
             let failed = std::mem::take(&mut *shared.failed.lock().unwrap_or_else(PoisonError::into_inner));
-            let deadline = shared.take_in(failed, true);
+            let deadline = shared.take_in(failed, true).into_iter().chain(member).min();
             let mut until: Pin<Box<dyn Future<Output = ()> + Send>> = match deadline {
                 Some(deadline) => Box::pin(tokio::time::sleep_until(deadline.into())),
                 None => Box::pin(std::future::pending()),
@@ -333,11 +391,22 @@ impl Driver {
                         return;
                     }
                     let snapshot = cluster.borrow_and_update().clone();
-                    shared.lock().machine.handle_metadata(now(), &snapshot);
+                    let inner = &mut *shared.lock();
+                    inner.machine.handle_metadata(now(), &snapshot);
+                    if let Some(membership) = &mut inner.membership {
+                        membership.handle_metadata(now(), &snapshot);
+                    }
                 }
-                () = &mut until => shared.lock().machine.handle_deadline(now()),
+                () = &mut until => {
+                    let inner = &mut *shared.lock();
+                    inner.machine.handle_deadline(now());
+                    if let Some(membership) = &mut inner.membership {
+                        membership.handle_deadline(&mut inner.machine, now());
+                    }
+                }
             }
         }
+        shared.farewell(&mut client_closed).await;
     }
 }
 

@@ -13,6 +13,7 @@ use crate::protocol::error_code::ErrorCode;
 use crate::state::consumer::{
     ConsumerMetrics, EARLIEST, IsolationLevel, LATEST, Offset, OffsetPlan, Position, list_offsets,
 };
+use crate::state::membership::Subscription;
 use crate::topic_partition::TopicPartition;
 
 /// Controls a [`Consumer`](super::Consumer), which dereferences to it. Cheap to clone; does not keep the consumer alive.
@@ -28,7 +29,7 @@ impl ConsumerHandle {
     /// `auto_offset_reset` says.
     pub fn assign(&self, partitions: impl IntoIterator<Item = impl Into<TopicPartition>>) -> Result<()> {
         let wanted: Vec<_> = partitions.into_iter().map(|partition| (partition.into(), None)).collect();
-        self.shared.command(|machine, now| machine.assign(now, &wanted))
+        self.alone()?.command(|machine, now| machine.assign(now, &wanted))
     }
 
     /// Reads exactly these partitions from now on, each from the given offset.
@@ -40,25 +41,53 @@ impl ConsumerHandle {
             .into_iter()
             .map(|(partition, offset)| (partition.into(), Some(offset.into())))
             .collect();
-        self.shared.command(|machine, now| machine.assign(now, &wanted))
+        self.alone()?.command(|machine, now| machine.assign(now, &wanted))
     }
 
     /// Reads all partitions of these topics from now on, also those that are added to the topics later: these from their beginning, as
     /// records may be in them before they are found.
     pub fn assign_topics(&self, topics: impl IntoIterator<Item = impl Into<Arc<str>>>) -> Result<()> {
         let topics: Vec<_> = topics.into_iter().map(Into::into).collect();
-        self.shared.command(|machine, now| machine.assign_topics(now, &topics))
+        self.alone()?.command(|machine, now| machine.assign_topics(now, &topics))
     }
 
     /// Reads this partition too, from the offset given, or as `auto_offset_reset` says. The others are not disturbed. True if it was
     /// not read before; if it was, it seeks to the offset, if one is given.
     pub fn add_partition(&self, partition: impl Into<TopicPartition>, from: Option<Offset>) -> Result<bool> {
-        self.shared.command(|machine, now| machine.add(now, partition.into(), from))
+        self.alone()?.command(|machine, now| machine.add(now, partition.into(), from))
     }
 
     /// Reads this partition no more; what was fetched of it is thrown away. The others are not disturbed. True if it was read.
     pub fn remove_partition(&self, partition: impl Into<TopicPartition>) -> Result<bool> {
-        self.shared.command(|machine, _| machine.remove(&partition.into()))
+        self.alone()?.command(|machine, _| machine.remove(&partition.into()))
+    }
+
+    /// Wants to read these topics from now on, as a member of its group; none: it leaves the group. It is not waited for: the group
+    /// rebalances. After an error that ended the membership it joins again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the consumer is in no group.
+    pub fn subscribe(&self, topics: impl IntoIterator<Item = impl Into<Arc<str>>>) -> Result<()> {
+        let topics = Subscription::Topics(topics.into_iter().map(Into::into).collect());
+        let cluster = self.shared.core.cluster();
+        self.shared.command_all(|inner, now| match &mut inner.membership {
+            Some(membership) => {
+                membership.subscribe(now, topics, &cluster);
+                Ok(())
+            }
+            None => Err(Error::new(ErrorKind::Config, "the consumer is in no group")),
+        })?
+    }
+
+    /// Of a consumer without a group, which chooses itself what to read.
+    fn alone(&self) -> Result<&Shared> {
+        match self.shared.member {
+            None => Ok(&self.shared),
+            Some(_) => Err(Error::new(
+                ErrorKind::Config,
+                "the group assigns partitions: subscribe to topics instead",
+            )),
+        }
     }
 
     /// Goes on at another place. What was fetched is thrown away; an error that had halted the partition is forgotten.

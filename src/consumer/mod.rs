@@ -5,7 +5,12 @@
 mod batch;
 mod builder;
 mod driver;
+mod event;
 mod handle;
+mod member;
+mod offsets;
+mod options;
+mod requests;
 mod stream;
 
 use std::ops::Deref;
@@ -13,7 +18,10 @@ use std::sync::Arc;
 
 pub use self::batch::{Batch, BatchIter, BatchRecords, ConsumerRecord};
 pub use self::builder::ConsumerBuilder;
+pub use self::event::ConsumerEvent;
 pub use self::handle::ConsumerHandle;
+pub use self::member::Commit;
+pub use self::offsets::CommittedOffset;
 pub use self::stream::RecordStream;
 use crate::client::Client;
 use crate::error::Result;
@@ -49,6 +57,8 @@ pub struct Consumer {
     tasks: TaskSet,
     /// The rest of a batch of which a stream has handed out the beginning.
     rest: Option<BatchRecords>,
+    /// How many partitions had been taken away when that was looked at last.
+    removals: u64,
 }
 
 impl Client {
@@ -76,12 +86,61 @@ impl Consumer {
     ///
     /// Cancel safe: a batch is taken and its position moved in one step at the end.
     pub async fn next(&mut self) -> Result<Option<Batch>> {
+        match self.turn(false).await? {
+            Some(ConsumerEvent::Batch(batch)) => Ok(Some(batch)),
+            // Nothing else is handed out to those who do not listen.
+            _ => Ok(None),
+        }
+    }
+
+    /// As [`Consumer::next`], and tells also what the group gives to this consumer and takes from it, each in its place among the batches.
+    ///
+    /// From the first call on a partition that is taken away is kept until the call after the one that told of it, so that work on it can
+    /// be finished and committed. An application that does not care calls [`Consumer::next`]: then a partition is given up as soon
+    /// as the application is done with what it was handed of it.
+    ///
+    /// # Errors
+    /// As [`Consumer::next`].
+    ///
+    /// Cancel safe: as [`Consumer::next`]; what was told by one call counts as seen when the next is made.
+    pub async fn next_event(&mut self) -> Result<Option<ConsumerEvent>> {
+        self.turn(true).await
+    }
+
+    /// What is left of a batch of a partition that was taken away is for nobody.
+    fn drop_lost_rest(&mut self) {
+        if let Some(rest) = &self.rest
+            && !self.handle.shared.is_still_read(rest.topic_partition(), &mut self.removals)
+        {
+            self.rest = None;
+        }
+    }
+
+    async fn turn(&mut self, listening: bool) -> Result<Option<ConsumerEvent>> {
+        self.drop_lost_rest();
         if let Some(rest) = self.rest.take().and_then(BatchRecords::into_batch) {
-            return Ok(Some(rest));
+            return Ok(Some(ConsumerEvent::Batch(rest)));
         }
         let shared = &self.handle.shared;
+        let waiting = shared.ask();
         // A reader that always finds something must let others run now and then.
-        tokio::task::coop::cooperative(std::future::poll_fn(|cx| shared.poll_next(cx))).await
+        let next =
+            tokio::task::coop::cooperative(std::future::poll_fn(|cx| shared.poll_next(cx, listening))).await;
+        waiting.end();
+        next
+    }
+
+    /// Says that all that was handed out so far is done with, and commits it. The commit has begun when this returns; waiting
+    /// for its end is not necessary.
+    ///
+    /// With `enable_auto_offset_store(false)` only that is committed which [`ConsumerHandle::finish`] named.
+    ///
+    /// # Errors
+    /// As [`ConsumerHandle::commit`].
+    ///
+    /// Cancel safe: the commit goes on.
+    pub fn commit(&mut self) -> Commit {
+        self.handle.begin_commit(true)
     }
 
     /// A clone of what controls this consumer, for other tasks.
@@ -111,7 +170,7 @@ impl Consumer {
     fn new(shared: Arc<driver::Shared>) -> Self {
         let tasks = shared.core.tasks().child();
         tasks.spawn(driver::Driver(shared.clone()).run());
-        Self { handle: ConsumerHandle { shared }, tasks, rest: None }
+        Self { handle: ConsumerHandle { shared }, tasks, rest: None, removals: 0 }
     }
 }
 

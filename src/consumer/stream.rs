@@ -32,6 +32,7 @@ impl<C: BorrowMut<Consumer> + Unpin> Stream for RecordStream<C> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let consumer = self.consumer.borrow_mut();
         loop {
+            consumer.drop_lost_rest();
             if let Some(record) = consumer.rest.as_mut().and_then(Iterator::next) {
                 return Poll::Ready(Some(Ok(record)));
             }

@@ -14,6 +14,10 @@ pub(crate) enum Purpose {
     /// A fetch is parked until there is data, so each reader, by its number, has a connection of its own: two consumers
     /// of one client would else stand in each other's way.
     Fetch(u32),
+    /// Heartbeats and commits, of all members that one client makes.
+    Group,
+    /// JoinGroup and SyncGroup, which are parked until all members have come: each member, by its number, has its own.
+    Rebalance(u32),
     Rest,
 }
 

@@ -17,7 +17,9 @@
 pub(crate) mod backoff;
 pub(crate) mod connection;
 pub(crate) mod consumer;
+pub(crate) mod group;
 pub(crate) mod in_flight;
+pub(crate) mod membership;
 pub(crate) mod metadata;
 pub(crate) mod producer;
 pub(crate) mod reply;

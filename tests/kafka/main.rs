@@ -12,6 +12,7 @@ mod codecs;
 mod consume;
 mod embedded;
 mod faults;
+mod groups;
 mod idle;
 mod legacy;
 mod produce;

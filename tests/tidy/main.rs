@@ -19,7 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("client", &["protocol", "state", "network"]),
     ("admin", &["protocol", "state", "client", "network"]),
     ("producer", &["protocol", "record", "partitioner", "state", "network", "client"]),
-    ("consumer", &["protocol", "record", "state", "network", "client"]),
+    ("consumer", &["protocol", "record", "assignor", "state", "network", "client"]),
     // Of `network` the tasks, of `protocol` the error codes.
     ("request_reply", &["protocol", "record", "state", "network", "client", "admin", "producer", "consumer"]),
     ("broker", &["protocol", "record", "assignor"]),
@@ -52,8 +52,9 @@ const SPAWN_SITES: &[&str] = &["src/network/task.rs", "src/broker/listener.rs", 
 const LONGEST: usize = 500;
 
 /// Lines of code of the client and of everything with the embedded broker: without tests, comments and blank lines.
-const CLIENT: usize = 15_000;
-const LIBRARY: usize = 20_000;
+/// Groups and their assignors are a quarter of the client.
+const CLIENT: usize = 20_000;
+const LIBRARY: usize = 25_000;
 
 const BANNED: &[(&str, &str)] = &[
     (".unwrap()", "return an error, or recover: `unwrap_or_else(PoisonError::into_inner)` for a lock"),

@@ -23,6 +23,7 @@ impl Cluster {
             self.close(connection);
         }
         self.lose(id);
+        self.leaders_moved(now);
         self.settle(now);
         true
     }
@@ -41,6 +42,7 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| !node.up) else { return false };
         node.up = true;
         self.regain(id);
+        self.leaders_moved(now);
         self.settle(now);
         true
     }
@@ -71,6 +73,7 @@ impl Cluster {
         let Some(partition) = self.topics.partition_mut(topic, partition) else { return false };
         let moved = partition.move_leader(to, &up);
         self.woken.extend(partition.waiters.iter());
+        self.leaders_moved(now);
         self.settle(now);
         moved
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::protocol::{Encodable, HeaderVersion};
+use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use uuid::Uuid;
@@ -26,8 +26,11 @@ use super::api::Api;
 use super::config::Config;
 use super::fault::{Action, Fault, Faults};
 use crate::protocol::error_code::ErrorCode;
+use group::Groups;
 
+mod coordinator;
 mod fetch_session;
+pub(crate) mod group;
 mod handlers;
 mod leadership;
 mod log;
@@ -64,6 +67,7 @@ pub(crate) struct Cluster {
     pub(crate) config: Config,
     pub(crate) nodes: BTreeMap<i32, Node>,
     pub(crate) topics: Topics,
+    pub(crate) groups: Groups,
     pub(crate) faults: Faults,
     id: String,
     random: StdRng,
@@ -116,6 +120,8 @@ enum Timer {
         epoch: i32,
         end: i64,
     },
+    /// The earliest deadline of a group.
+    Group(Arc<str>),
 }
 
 /// One request being served.
@@ -124,6 +130,8 @@ pub(crate) struct Call {
     pub(crate) now: Instant,
     pub(crate) node: i32,
     pub(crate) version: i16,
+    /// What the client calls itself.
+    client: StrBytes,
     connection: ConnectionId,
     correlation: i32,
     fault: Option<Fault>,
@@ -171,6 +179,11 @@ impl Call {
         }
     }
 
+    /// Whether the fault is about a topic.
+    pub(crate) fn names_topic(&self) -> bool {
+        self.fault.as_ref().is_some_and(|fault| fault.only_topic().is_some())
+    }
+
     pub(crate) fn throttle_ms(&self) -> i32 {
         match self.fault.as_ref().map(|fault| &fault.action) {
             Some(Action::Throttle(duration)) => i32::try_from(duration.as_millis()).unwrap_or(i32::MAX),
@@ -189,6 +202,7 @@ impl Cluster {
             config,
             nodes,
             topics: Topics::default(),
+            groups: Groups::default(),
             faults,
             id: id.chars().take(22).collect(),
             random,
@@ -220,8 +234,10 @@ impl Cluster {
     /// The peer is gone.
     pub(crate) fn disconnect(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.remove(&id) {
-            if let State::Parked(parked) = connection.state {
-                self.timers.remove(&parked.timer());
+            if let State::Parked(parked) = connection.state
+                && let Some(timer) = parked.timer()
+            {
+                self.timers.remove(&timer);
             }
             self.ready.remove(&id);
             self.woken.remove(&id);
@@ -279,6 +295,7 @@ impl Cluster {
                     self.look_at_parked_of(now, id, true);
                     self.advance(now, id);
                 }
+                Timer::Group(id) => self.group_is_due(now, &id),
                 Timer::Replicated { topic, index, epoch, end } => self.replicated(&topic, index, epoch, end),
                 Timer::Deliver(id, frame) => {
                     if let Some(connection) = self.connections.get_mut(&id)
@@ -332,7 +349,9 @@ impl Cluster {
             match before {
                 State::Closed => return,
                 State::Parked(parked) => {
-                    self.timers.remove(&parked.timer());
+                    if let Some(timer) = parked.timer() {
+                        self.timers.remove(&timer);
+                    }
                 }
                 _ => {}
             }

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use super::Topics;
 use super::fetch_session::Session;
+use super::group::Groups;
 
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -11,9 +12,9 @@ pub(crate) struct Node {
     pub(crate) port: u16,
     pub(crate) rack: Option<String>,
     pub(crate) up: bool,
-    /// Cut off from the other nodes; what it believes of topics since then, but while a request is served on it.
+    /// Cut off from the other nodes; what it believes of topics and groups since then, but while a request is served on it.
     pub(super) isolated: bool,
-    pub(super) view: Option<Topics>,
+    pub(super) view: Option<(Topics, Groups)>,
     pub(crate) sessions: BTreeMap<i32, Session>,
 }
 

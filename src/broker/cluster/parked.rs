@@ -1,4 +1,4 @@
-//! Requests that wait at a node: a fetch for bytes, a produce request for its replicas.
+//! Requests that wait at a node: a fetch for bytes, a produce request for its replicas, a join or sync for its group.
 use std::time::Instant;
 
 use super::handlers::{fetch, produce};
@@ -6,7 +6,8 @@ use super::{Call, Cluster, ConnectionId, State, Timer};
 
 #[derive(Debug)]
 pub(crate) struct Parked {
-    timer: (Instant, u64),
+    /// None for a request that waits as long as it takes.
+    timer: Option<(Instant, u64)>,
     call: Call,
     waiting: Waiting,
 }
@@ -15,20 +16,22 @@ pub(crate) struct Parked {
 pub(super) enum Waiting {
     Fetch(fetch::Plan),
     Produce(produce::Pending),
+    /// The group answers it: `deliver`.
+    Group,
 }
 
 impl Parked {
-    pub(super) fn timer(&self) -> (Instant, u64) {
+    pub(super) fn timer(&self) -> Option<(Instant, u64)> {
         self.timer
     }
 }
 
 impl Cluster {
     /// Lets the request of this call wait, until `until` at the most.
-    pub(super) fn park(&mut self, call: Call, waiting: Waiting, until: Instant) {
+    pub(super) fn park(&mut self, call: Call, waiting: Waiting, until: Option<Instant>) {
         let id = call.connection;
         self.watch(id, &waiting);
-        let timer = self.set_timer(until, Timer::Parked(id));
+        let timer = until.map(|until| self.set_timer(until, Timer::Parked(id)));
         self.set_state(id, State::Parked(Box::new(Parked { timer, call, waiting })));
     }
 
@@ -37,7 +40,18 @@ impl Cluster {
         match waiting {
             Waiting::Fetch(plan) => fetch::watch(self, id, plan),
             Waiting::Produce(pending) => pending.watch(self, id),
+            Waiting::Group => {}
         }
+    }
+
+    /// The request that waits on a connection for its group's answer.
+    pub(super) fn take_waiting_for_group(&mut self, id: ConnectionId) -> Option<Call> {
+        let parked = self.take_parked(id)?;
+        if matches!(parked.waiting, Waiting::Group) {
+            return Some(parked.call);
+        }
+        self.set_state(id, State::Parked(parked));
+        None
     }
 
     fn take_parked(&mut self, id: ConnectionId) -> Option<Box<Parked>> {
@@ -71,9 +85,12 @@ impl Cluster {
                 }
                 None => false,
             },
+            Waiting::Group => false,
         };
         if done {
-            self.timers.remove(timer);
+            if let Some(timer) = timer {
+                self.timers.remove(timer);
+            }
         } else {
             self.watch(id, &parked.waiting);
             self.set_state(id, State::Parked(parked));

@@ -42,13 +42,14 @@ impl Cluster {
         {
             return false;
         }
-        let view = self.topics.clone();
+        let view = (self.topics.clone(), self.groups.cut_off());
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.up && !node.isolated) else {
             return false;
         };
         node.isolated = true;
         node.view = Some(view);
         self.lose(id);
+        self.leaders_moved(now);
         self.settle(now);
         true
     }
@@ -59,20 +60,23 @@ impl Cluster {
         node.isolated = false;
         node.view = None;
         self.regain(id);
+        self.leaders_moved(now);
         let of_node = self.connections.iter().filter(|(_, connection)| connection.node == id);
         self.woken.extend(of_node.map(|(id, _)| *id));
         self.settle(now);
         true
     }
 
-    /// Runs something at a node, on what the node believes of topics.
+    /// Runs something at a node, on what the node believes of topics and groups.
     pub(super) fn at_node<T>(&mut self, id: i32, run: impl FnOnce(&mut Self) -> T) -> T {
         let Some(mut view) = self.nodes.get_mut(&id).and_then(|node| node.view.take()) else {
             return run(self);
         };
-        std::mem::swap(&mut self.topics, &mut view);
+        std::mem::swap(&mut self.topics, &mut view.0);
+        std::mem::swap(&mut self.groups, &mut view.1);
         let result = run(self);
-        std::mem::swap(&mut self.topics, &mut view);
+        std::mem::swap(&mut self.topics, &mut view.0);
+        std::mem::swap(&mut self.groups, &mut view.1);
         if let Some(node) = self.nodes.get_mut(&id).filter(|node| node.isolated) {
             node.view = Some(view);
         }

@@ -52,13 +52,62 @@ impl Consumer {
             }
             return false;
         }
-        let start = offset.unwrap_or(match self.settings.reset {
-            OffsetReset::Earliest | OffsetReset::None => Offset::Beginning,
-            OffsetReset::Latest => Offset::End,
-        });
+        let slot = self.insert(name);
+        self.begin(slot, offset);
+        self.follow_leader(now, slot);
+        true
+    }
+
+    /// Reads this one, which was not read before, from a place that [`Consumer::placed`] tells, unless the application seeks first.
+    pub(crate) fn add_waiting(&mut self, now: Instant, name: TopicPartition) {
+        self.remove(&name);
+        self.dirty = true;
+        let slot = self.insert(name);
+        if let Some(partition) = self.partition_mut(slot) {
+            partition.state = State::Waiting;
+        }
+        self.follow_leader(now, slot);
+    }
+
+    /// Where to begin a partition that waits to be told: an offset with the leader epoch of the record before it, or as the reset policy
+    /// says, or nowhere.
+    pub(crate) fn placed(
+        &mut self,
+        now: Instant,
+        name: &TopicPartition,
+        found: Result<Option<(i64, i32)>, Error>,
+    ) {
+        let Some(slot) = self.slot(name.topic(), name.partition()) else { return };
         let version = self.next_version();
-        let mut partition = Partition::new(name.clone(), version);
-        partition.seek(version, start);
+        self.dirty = true;
+        let Some(partition) = self.partition_mut(slot).filter(|of| matches!(of.state, State::Waiting)) else {
+            return;
+        };
+        match found {
+            Err(error) => self.halt(slot, error),
+            Ok(None) => self.begin(slot, None),
+            Ok(Some((offset, epoch))) => {
+                partition.place(version, offset, epoch);
+                // Whoever committed it had read it; if leaders have come since, its log may have been cut off.
+                (partition.read, partition.leader_epoch) = (true, epoch);
+                self.follow_leader(now, slot);
+            }
+        }
+    }
+
+    /// Hands out nothing more of this one, which is about to be removed.
+    pub(crate) fn hold(&mut self, name: &TopicPartition) {
+        let Some(slot) = self.slot(name.topic(), name.partition()) else { return };
+        if let Some(partition) = self.partition_mut(slot) {
+            partition.held = true;
+        }
+        self.enqueue(slot);
+        self.dirty = true;
+    }
+
+    fn insert(&mut self, name: TopicPartition) -> usize {
+        let version = self.next_version();
+        let partition = Partition::new(name.clone(), version);
         let slot = match self.partitions.iter().position(Option::is_none) {
             Some(free) => free,
             None => {
@@ -68,6 +117,19 @@ impl Consumer {
         };
         self.partitions[slot] = Some(partition);
         self.names.entry(name.shared_topic().clone()).or_default().insert(name.partition(), slot);
+        slot
+    }
+
+    /// Begins at the offset, or as the reset policy says.
+    fn begin(&mut self, slot: usize, offset: Option<Offset>) {
+        let start = offset.unwrap_or(match self.settings.reset {
+            OffsetReset::Earliest | OffsetReset::None => Offset::Beginning,
+            OffsetReset::Latest => Offset::End,
+        });
+        let version = self.next_version();
+        let Some(partition) = self.partition_mut(slot) else { return };
+        partition.seek(version, start);
+        let name = partition.name.clone();
         if offset.is_none() && self.settings.reset == OffsetReset::None {
             let error = Error::new(
                 ErrorKind::Position,
@@ -75,8 +137,6 @@ impl Consumer {
             );
             self.halt(slot, error.on_partition(name.shared_topic().clone(), name.partition()));
         }
-        self.follow_leader(now, slot);
-        true
     }
 
     /// Reads this one no more; true if it was read before.
@@ -177,7 +237,7 @@ impl Consumer {
         match self.partitions.get(slot).and_then(Option::as_ref) {
             None => Position::Unassigned,
             Some(partition) => match &partition.state {
-                State::Seek { .. } => Position::Pending,
+                State::Seek { .. } | State::Waiting => Position::Pending,
                 State::Validate | State::Fetch => Position::At(partition.position),
                 State::Halted(error) => Position::Failed(error.clone()),
             },

@@ -466,6 +466,7 @@ impl Partition {
     fn wants_fetch(&self) -> bool {
         matches!(self.state, State::Fetch)
             && !self.paused
+            && !self.held
             && !(self.drain && self.buffered > 0)
             && self.retry_at.is_none()
     }

@@ -30,7 +30,7 @@ pub(crate) struct Taken {
     version: u64,
     pub(crate) name: TopicPartition,
     pub(crate) raw: RawBatch,
-    position: i64,
+    pub(crate) position: i64,
     pub(crate) high_watermark: i64,
     pub(crate) reset: Option<PositionReset>,
     aborted: bool,
@@ -153,7 +153,7 @@ impl Consumer {
     ) -> Option<(DecodedBatch, usize)> {
         let half = self.share_of(taken.slot) / 2;
         let partition = self.partitions.get_mut(taken.slot).and_then(Option::as_mut)?;
-        if partition.version != taken.version {
+        if partition.version != taken.version || partition.held {
             return None;
         }
         let segment = partition.buffer.front_mut()?;

@@ -104,7 +104,7 @@ impl Consumer {
                     asked.push((slot, partition.version));
                     partitions.push((name, partition.leader_epoch, partition.ahead_epoch));
                 }
-                State::Fetch | State::Halted(_) => continue,
+                State::Waiting | State::Fetch | State::Halted(_) => continue,
             }
             partition.asking = true;
         }

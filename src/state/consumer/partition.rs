@@ -14,6 +14,8 @@ use crate::topic_partition::TopicPartition;
 /// What has to happen before the next record can be fetched.
 #[derive(Debug, Clone)]
 pub(super) enum State {
+    /// Somebody has to tell where to begin.
+    Waiting,
     /// The position is to be looked up. `end` is the end of the log, asked first where a timestamp may match nothing:
     /// a record written between the two questions is then not skipped.
     Seek { to: Offset, end: Option<i64> },
@@ -52,6 +54,8 @@ pub(super) struct Partition {
     pub(super) ahead: i64,
     pub(super) ahead_epoch: i32,
     pub(super) paused: bool,
+    /// It is about to be removed: nothing of it is handed out.
+    pub(super) held: bool,
     /// Fetch no more before the buffer is empty: what comes next needs the position to be there.
     pub(super) drain: bool,
     pub(super) buffer: VecDeque<Segment>,
@@ -131,6 +135,7 @@ impl Partition {
             ahead: 0,
             ahead_epoch: -1,
             paused: false,
+            held: false,
             drain: false,
             buffer: VecDeque::new(),
             buffered: 0,
@@ -203,7 +208,7 @@ impl Partition {
 
     /// Whether there is something to hand out.
     pub(super) fn is_ready(&self) -> bool {
-        !self.paused && !self.buffer.is_empty() && !matches!(self.state, State::Halted(_))
+        !self.paused && !self.held && !self.buffer.is_empty() && !matches!(self.state, State::Halted(_))
     }
 
     /// The node to fetch from.

@@ -1,5 +1,5 @@
 //! A Metadata answer into the snapshot: what is newer wins, partition by partition.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::messages::MetadataResponse;
@@ -38,6 +38,32 @@ pub(crate) fn merge(old: &Cluster, response: &MetadataResponse, version: i16) ->
         nodes: nodes(response)?,
         topics,
     })
+}
+
+/// Topics that an answer about all topics does not name are not there, also those that are wanted.
+pub(crate) fn miss<'a>(
+    cluster: &mut Cluster,
+    response: &MetadataResponse,
+    wanted: impl Iterator<Item = &'a Arc<str>>,
+) {
+    let named: HashSet<&str> =
+        response.topics.iter().filter_map(|topic| Some(topic.name.as_ref()?.0.as_str())).collect();
+    let unknown = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+    for name in wanted {
+        let empty = || Topic {
+            name: name.clone(),
+            id: Default::default(),
+            error: unknown,
+            internal: false,
+            partitions: Vec::new(),
+        };
+        cluster.topics.entry(name.clone()).or_insert_with(|| Arc::new(empty()));
+    }
+    for (name, topic) in &mut cluster.topics {
+        if !named.contains(&**name) && topic.error != unknown {
+            Arc::make_mut(topic).error = unknown;
+        }
+    }
 }
 
 fn malformed(what: &str) -> Error {

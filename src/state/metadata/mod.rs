@@ -52,6 +52,8 @@ pub(crate) struct Query {
     pub(crate) ticket: u64,
     pub(crate) node: i32,
     pub(crate) topics: Vec<Arc<str>>,
+    /// All topics there are, besides.
+    pub(crate) all: bool,
     /// The node may create topics that do not exist.
     pub(crate) create: bool,
 }
@@ -63,7 +65,7 @@ impl Query {
             MetadataRequestTopic::default().with_name(Some(name))
         };
         MetadataRequest::default()
-            .with_topics(Some(self.topics.iter().map(topic).collect()))
+            .with_topics((!self.all).then(|| self.topics.iter().map(topic).collect()))
             .with_allow_auto_topic_creation(self.create)
     }
 }
@@ -92,6 +94,8 @@ struct Asked {
     at: Instant,
     /// Something was missing when it was asked, so an answer without news is a disappointment.
     wanting: bool,
+    /// It was asked for all topics.
+    all: bool,
     /// Another node has answered a later query: nobody waits for this one.
     outrun: bool,
 }
@@ -102,6 +106,8 @@ pub(crate) struct Metadata {
     random: SmallRng,
     cluster: Arc<Cluster>,
     wanted: HashMap<Arc<str>, Wanted>,
+    /// How many want to know of all topics.
+    all: u32,
     asked: Vec<Asked>,
     tickets: u64,
     /// Somebody found it stale.
@@ -128,6 +134,7 @@ impl Metadata {
             random,
             cluster: Arc::default(),
             wanted: HashMap::new(),
+            all: 0,
             asked: Vec::new(),
             tickets: 0,
             stale: true,
@@ -157,12 +164,23 @@ impl Metadata {
         wanted.create = wanted.create.saturating_sub(u32::from(create));
         if wanted.interests == 0 {
             self.wanted.remove(topic);
-            if self.cluster.topics.contains_key(topic) {
+            if self.all == 0 && self.cluster.topics.contains_key(topic) {
                 let mut cluster = Cluster::clone(&self.cluster);
                 cluster.topics.remove(topic);
                 self.publish(cluster);
             }
         }
+    }
+
+    /// Adds an interest in all topics there are.
+    pub(crate) fn want_all(&mut self) {
+        self.all += 1;
+        self.stale = true;
+    }
+
+    /// Takes one back. What nobody wants by name is forgotten with the next answer.
+    pub(crate) fn forget_all(&mut self) {
+        self.all = self.all.saturating_sub(1);
     }
 
     /// Something is stale: asks as soon as the backoff allows.
@@ -222,7 +240,14 @@ impl Metadata {
                 return self.failed(now, asked.node, error.in_api("Metadata"));
             }
             Ok(mut cluster) => {
-                cluster.topics.retain(|topic, _| self.wanted.contains_key(topic));
+                let is_wanted = |topic: &Arc<str>| self.wanted.contains_key(topic);
+                if asked.all {
+                    merge::miss(&mut cluster, response, self.wanted.keys());
+                    cluster.topics.retain(|topic, known| {
+                        is_wanted(topic) || known.error != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+                    });
+                }
+                cluster.topics.retain(|topic, _| self.all > 0 || is_wanted(topic));
                 cluster
             }
             Err(error) => return self.failed(now, asked.node, error),
@@ -376,10 +401,11 @@ impl Metadata {
         self.tickets += 1;
         let wanting = self.stale || self.unsettled();
         let (topics, create) = self.topics();
-        self.asked.push(Asked { ticket: self.tickets, node, at: now, wanting, outrun: false });
+        let all = self.all > 0 && !create;
+        self.asked.push(Asked { ticket: self.tickets, node, at: now, wanting, all, outrun: false });
         // Whoever finds it stale from here on means what comes with the answer, too.
         (self.stale, self.fresh) = (false, false);
-        Some(Query { ticket: self.tickets, node, topics, create })
+        Some(Query { ticket: self.tickets, node, topics, all, create })
     }
 
     /// Which topics to ask for, and whether they may be created. Only those may that everybody knows to be missing, so

@@ -71,6 +71,9 @@ impl Cluster {
 
     pub(crate) fn delete_topic(&mut self, name: &str) -> bool {
         let Some(topic) = self.topics.remove(name) else { return false };
+        for group in self.groups.by_id.values_mut() {
+            group.offsets.delete_topic(name);
+        }
         for mut partition in topic.partitions {
             self.woken.append(&mut partition.waiters);
         }

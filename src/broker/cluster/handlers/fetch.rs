@@ -76,7 +76,7 @@ impl Handle for FetchRequest {
         if found.at_once || self.max_wait_ms <= 0 || plan.wanted.is_empty() {
             return Reply::Now(respond(cluster, call, plan.context, found));
         }
-        cluster.park(call.clone(), Waiting::Fetch(plan), call.now + millis(self.max_wait_ms));
+        cluster.park(call.clone(), Waiting::Fetch(plan), Some(call.now + millis(self.max_wait_ms)));
         Reply::Later
     }
 }

@@ -12,6 +12,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use super::super::group::OFFSETS_TOPIC;
 use super::super::{Call, Cluster, Partition, Reply, Topic, topics};
 use super::Handle;
 use crate::protocol::error_code::ErrorCode;
@@ -106,6 +107,7 @@ fn describe(cluster: &Cluster, call: &Call, topic: &Topic) -> MetadataResponseTo
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(StrBytes::from_string(topic.name.to_string()))))
         .with_topic_id(if call.version >= 10 { topic.id } else { Uuid::nil() })
+        .with_is_internal(call.version >= 1 && *topic.name == *OFFSETS_TOPIC)
         .with_partitions(
             partitions.map(|(partition, index)| describe_partition(cluster, partition, index)).collect(),
         )

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::{Decodable, HeaderVersion, Request as Message};
+use kafka_protocol::protocol::{Decodable, HeaderVersion, Request as Message, StrBytes};
 
 use super::{Action, Api, Call, Cluster, ConnectionId, Reply, State};
 use crate::protocol::primitives::{Cursor, Malformed};
@@ -14,8 +14,13 @@ use crate::protocol::shape;
 mod admin;
 mod api_versions;
 mod configs;
+mod coordinator;
 pub(super) mod fetch;
+mod groups;
+mod membership;
 mod metadata;
+mod offset_commit;
+mod offset_fetch;
 mod offsets;
 pub(super) mod produce;
 mod producer_id;
@@ -24,6 +29,11 @@ mod producer_id;
 trait Handle: Request + Message {
     /// The topics and partitions it is about, -1 where it names no partition: what faults are matched against.
     fn subjects(&self, _cluster: &Cluster) -> Vec<(Arc<str>, i32)> {
+        Vec::new()
+    }
+
+    /// The groups it is about.
+    fn groups(&self) -> Vec<Arc<str>> {
         Vec::new()
     }
 
@@ -60,7 +70,15 @@ served! {
     FetchRequest
     ListOffsetsRequest
     MetadataRequest
+    OffsetCommitRequest
+    OffsetFetchRequest
     FindCoordinatorRequest
+    JoinGroupRequest
+    HeartbeatRequest
+    LeaveGroupRequest
+    SyncGroupRequest
+    DescribeGroupsRequest
+    ListGroupsRequest
     ApiVersionsRequest
     CreateTopicsRequest
     DeleteTopicsRequest
@@ -69,6 +87,8 @@ served! {
     OffsetForLeaderEpochRequest
     DescribeConfigsRequest
     CreatePartitionsRequest
+    DeleteGroupsRequest
+    OffsetDeleteRequest
     DescribeClusterRequest
 }
 
@@ -81,6 +101,7 @@ struct Head {
     key: i16,
     version: i16,
     correlation: i32,
+    client: StrBytes,
     /// Where the body begins.
     body: usize,
 }
@@ -92,9 +113,11 @@ impl Head {
         let Some((_, header_version)) = lowest_and_header(key, version) else {
             return Err(cursor.malformed("an API that is not served"));
         };
-        if let Ok(length) = usize::try_from(cursor.i16()?) {
-            cursor.bytes(length)?; // client id
-        }
+        let client = match usize::try_from(cursor.i16()?) {
+            Ok(length) => cursor.bytes(length)?,
+            Err(_) => &[],
+        };
+        let client = StrBytes::from_string(String::from_utf8_lossy(client).into_owned());
         if header_version >= 2 {
             for _ in 0..cursor.uvarint()? {
                 cursor.uvarint()?;
@@ -102,15 +125,22 @@ impl Head {
                 cursor.bytes(length)?;
             }
         }
-        Ok(Self { key, version, correlation, body: frame.len() - cursor.remaining() })
+        Ok(Self { key, version, correlation, client, body: frame.len() - cursor.remaining() })
     }
 }
 
 /// Serves one request. What cannot be understood closes the connection, as it does in Kafka.
 pub(super) fn serve(cluster: &mut Cluster, now: Instant, node: i32, connection: ConnectionId, frame: Bytes) {
     let Ok(head) = Head::parse(&frame) else { return cluster.close(connection) };
-    let mut call =
-        Call { now, node, connection, version: head.version, correlation: head.correlation, fault: None };
+    let mut call = Call {
+        now,
+        node,
+        connection,
+        version: head.version,
+        client: head.client,
+        correlation: head.correlation,
+        fault: None,
+    };
     let highest = cluster.config.highest(head.key);
     let lowest = lowest_and_header(head.key, head.version).map(|(lowest, _)| lowest);
     match (lowest, highest) {
@@ -169,7 +199,16 @@ fn strike<R: Handle>(cluster: &mut Cluster, call: &mut Call, request: &R) {
         };
         subjects.iter().any(same)
     };
-    call.fault = cluster.faults.strike(&mut cluster.random, call.node, Api::new(<R as Request>::KEY), names);
+    let groups = request.groups();
+    let api = Api::new(<R as Request>::KEY);
+    call.fault = cluster.faults.strike(&mut cluster.random, call.node, api, names, &groups);
+    if let Some(fault) = &call.fault
+        && matches!(fault.action, Action::MoveCoordinator)
+    {
+        for group in groups.iter().filter(|group| fault.only_group().is_none_or(|only| only == *group)) {
+            cluster.move_coordinator(call.now, group, None);
+        }
+    }
     if let Some(fault) = &call.fault
         && matches!(fault.action, Action::MoveLeader)
     {

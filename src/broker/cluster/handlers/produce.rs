@@ -194,7 +194,8 @@ impl Handle for ProduceRequest {
         match pending.look(cluster, call, false) {
             Some(response) => Reply::Now(response),
             None => {
-                cluster.park(call.clone(), Waiting::Produce(pending), call.now + millis(self.timeout_ms));
+                let until = call.now + millis(self.timeout_ms);
+                cluster.park(call.clone(), Waiting::Produce(pending), Some(until));
                 Reply::Later
             }
         }

@@ -15,6 +15,7 @@ use crate::record::{Compression, Record};
 
 mod basics;
 mod faults;
+mod groups;
 mod hostile;
 mod log;
 mod replication;

@@ -1,0 +1,150 @@
+//! Where a group stands: what is finished, what is committed.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::handle::ConsumerHandle;
+use super::member::Commit;
+use crate::error::{Error, ErrorKind, Result};
+use crate::state::group::Place;
+use crate::topic_partition::TopicPartition;
+
+/// What a group has committed of a partition.
+///
+/// ```
+/// use milena::CommittedOffset;
+///
+/// assert_eq!(CommittedOffset::from(42).offset, 42);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CommittedOffset {
+    /// The offset of the record to read next.
+    pub offset: i64,
+    /// The leader epoch of the record before it, if it is known (KIP-320).
+    pub leader_epoch: Option<i32>,
+    /// A text of the application, empty if there is none. Kafka takes up to 4096 bytes (`offset.metadata.max.bytes`).
+    pub metadata: Arc<str>,
+}
+
+impl CommittedOffset {
+    /// The same with a text of the application.
+    pub fn metadata(mut self, metadata: impl Into<Arc<str>>) -> Self {
+        self.metadata = metadata.into();
+        self
+    }
+}
+
+impl From<i64> for CommittedOffset {
+    fn from(offset: i64) -> Self {
+        Self { offset, leader_epoch: None, metadata: "".into() }
+    }
+}
+
+impl From<Place> for CommittedOffset {
+    fn from(Place { offset, epoch, metadata }: Place) -> Self {
+        Self { offset, leader_epoch: (epoch >= 0).then_some(epoch), metadata }
+    }
+}
+
+impl ConsumerHandle {
+    /// Says that the application is done with everything of a partition before an offset, that of the record to be read next. What
+    /// is committed from now on, automatically or not, may cover it. An offset below what is finished already says nothing new.
+    ///
+    /// Where [`ConsumerBuilder::enable_auto_offset_store`](super::ConsumerBuilder::enable_auto_offset_store) is left on, the next call of
+    /// [`Consumer::next`](super::Consumer::next) says so for the batch before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the consumer is in no group, does not own the partition, or was not handed so much of it.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> milena::Result<()> {
+    /// # let broker = milena::broker::Broker::start().await?;
+    /// # broker.create_topic("orders", 1);
+    /// # let values = ["a", "b"].map(milena::Record::value);
+    /// # broker.append("orders", 0, &values);
+    /// # let client = milena::Client::connect(&broker.address()).await?;
+    /// let mut consumer = client.consumer().group("billing").topics(["orders"]).build().await?;
+    /// let batch = consumer.next().await?.expect("the consumer is open");
+    /// let first = batch.iter().next().unwrap().offset();
+    /// consumer.finish(batch.topic_partition(), first + 1)?;
+    /// consumer.handle().commit().await?;
+    /// assert_eq!(consumer.committed([("orders", 0)]).await?[&("orders", 0).into()].as_ref().unwrap().offset, 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn finish(
+        &self,
+        partition: impl Into<TopicPartition>,
+        before: impl Into<CommittedOffset>,
+    ) -> Result<()> {
+        let (partition, before) = (partition.into(), before.into());
+        self.shared.command_all(|inner, _| match &mut inner.membership {
+            Some(membership) => membership.finish(&partition, before.offset, Some(&before.metadata)),
+            None => Err(groupless()),
+        })?
+    }
+
+    /// Commits what is finished and was not committed yet. The commit has begun when this returns; waiting for its end is not necessary.
+    /// While the group rebalances it waits for the end of that. Of a partition that has been committed further already, nothing is.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Config`]: the consumer is in no group.
+    /// - [`ErrorKind::Broker`]: the coordinator refuses, with its code. After `REBALANCE_IN_PROGRESS` that
+    ///   [is retriable](Error::is_retriable) the offsets are committed with the next commit, if the partitions are still owned then;
+    ///   otherwise they are another member's business.
+    /// - [`ErrorKind::Timeout`]: it did not succeed within `request_timeout`.
+    ///
+    /// Cancel safe: the commit goes on.
+    pub fn commit(&self) -> Commit {
+        self.begin_commit(false)
+    }
+
+    pub(super) fn begin_commit(&self, all: bool) -> Commit {
+        let begun = self.shared.command_all(|inner, now| {
+            let membership = inner.membership.as_mut().ok_or_else(groupless)?;
+            if all {
+                membership.finish_all();
+            }
+            let (sender, end) = oneshot::channel();
+            let id = membership.commit(&inner.machine, now);
+            inner.commits.insert(id, sender);
+            Ok(end)
+        });
+        match begun.and_then(|begun| begun) {
+            Ok(end) => Commit::begun(end),
+            Err(error) => Commit::refused(error),
+        }
+    }
+
+    /// What the group has committed of these partitions, owned or not; `None` where that is nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the consumer is in no group; [`ErrorKind::Timeout`] if the coordinator could not be asked within
+    /// `request_timeout`, or open transactions hold the offsets back; otherwise what it answered.
+    ///
+    /// Cancel safe: it only looks.
+    pub async fn committed(
+        &self,
+        partitions: impl IntoIterator<Item = impl Into<TopicPartition>>,
+    ) -> Result<BTreeMap<TopicPartition, Option<CommittedOffset>>> {
+        let partitions: Vec<TopicPartition> = partitions.into_iter().map(Into::into).collect();
+        let group = self.shared.lock().membership.as_ref().map(|membership| membership.group().id().clone());
+        let group = group.ok_or_else(groupless)?;
+        let core = &self.shared.core;
+        let limit = core.config().request_timeout;
+        let found = core.group_offsets(&group, Some(partitions.clone()), limit).await?;
+        let mut offsets: BTreeMap<_, _> = partitions.into_iter().map(|partition| (partition, None)).collect();
+        for (partition, place) in found {
+            if let Some(slot) = offsets.get_mut(&partition) {
+                *slot = place.map(CommittedOffset::from);
+            }
+        }
+        Ok(offsets)
+    }
+}
+
+fn groupless() -> Error {
+    Error::new(ErrorKind::Config, "the consumer is in no group")
+}

@@ -1,0 +1,152 @@
+//! The coordinator moves, dies and comes back.
+use super::*;
+
+#[test]
+fn no_coordinator_yet_is_waited_for() {
+    let mut trace = Trace::new(eager());
+    for code in [ErrorCode::COORDINATOR_NOT_AVAILABLE, ErrorCode::COORDINATOR_LOAD_IN_PROGRESS] {
+        let request = trace.take("find");
+        let answer =
+            FindCoordinatorResponse::default().with_error_code(code.code()).with_node_id(BrokerId(-1));
+        trace.answer(&request, Answer::Find(answer));
+        assert!(trace.waiting().is_empty());
+        trace.pass(SECOND);
+    }
+    trace.break_off("find");
+    trace.pass(SECOND);
+    trace.find();
+    assert_eq!(trace.waiting(), ["join"]);
+}
+
+#[test]
+fn a_group_that_may_not_be_used_is_fatal() {
+    let mut trace = Trace::new(eager());
+    let request = trace.take("find");
+    let code = ErrorCode::GROUP_AUTHORIZATION_FAILED;
+    trace.answer(&request, Answer::Find(FindCoordinatorResponse::default().with_error_code(code.code())));
+    assert_eq!(trace.told(), ["failed GROUP_AUTHORIZATION_FAILED"]);
+}
+
+#[test]
+fn another_coordinator_keeps_id_and_generation() {
+    for code in [ErrorCode::NOT_COORDINATOR, ErrorCode::COORDINATOR_NOT_AVAILABLE] {
+        let mut trace = Trace::stable(cooperative(), &[0]);
+        trace.pass(SECOND);
+        trace.beats(code);
+        trace.pass(SECOND);
+        trace.find();
+        trace.pass(3 * SECOND);
+        trace.beats(ErrorCode::NONE);
+        assert!(trace.told().is_empty());
+        trace.group.subscribe(trace.now, topics(&["t", "u"]), None);
+        trace.join_fails(code);
+        trace.pass(SECOND);
+        trace.find();
+        trace.pass(SECOND);
+        assert_eq!(trace.subscription().3, Identity { generation: 1, member: "me".into() });
+        trace.joined(2);
+        trace.sync_as(code, bytes::Bytes::new());
+        trace.pass(SECOND);
+        trace.find();
+        trace.pass(SECOND);
+        assert_eq!(trace.subscription().3, Identity { generation: 2, member: "me".into() });
+        assert!(trace.told().is_empty(), "nothing is lost by that");
+    }
+}
+
+#[test]
+fn a_connection_that_is_lost_in_a_round_is_no_reason_to_lose_anything() {
+    let mut trace = Trace::stable(cooperative(), &[0]);
+    trace.group.subscribe(trace.now, topics(&["t", "u"]), None);
+    trace.break_off("join");
+    trace.pass(SECOND);
+    trace.find();
+    trace.pass(SECOND);
+    trace.joined(2);
+    trace.break_off("sync");
+    trace.pass(SECOND);
+    trace.find();
+    trace.pass(SECOND);
+    trace.joined(3);
+    trace.synced(&[0]);
+    assert!(trace.told().is_empty() && trace.group.is_stable());
+}
+
+#[test]
+fn an_answer_of_the_old_coordinator_does_not_lose_the_new_one() {
+    let mut trace = Trace::stable(eager(), &[0]);
+    trace.commit(1, 0, 5);
+    trace.pass(3 * SECOND);
+    trace.beats(ErrorCode::NOT_COORDINATOR);
+    trace.pass(SECOND);
+    let request = trace.take("find");
+    trace.answer(&request, Answer::Find(FindCoordinatorResponse::default().with_node_id(BrokerId(2))));
+    trace.break_off("commit");
+    trace.pass(SECOND);
+    assert_eq!(trace.take("commit").node, Some(2), "node 2 is asked, and not looked for again");
+}
+
+#[test]
+fn a_static_leader_that_comes_back_keeps_the_assignment() {
+    let mut trace = Trace::new(Settings { instance: Some("i".into()), ..cooperative() });
+    trace.find();
+    let member = JoinGroupResponseMember::default()
+        .with_member_id("i-2".into())
+        .with_group_instance_id(Some("i".into()))
+        .with_metadata(subscription(&["t"], &[], -1));
+    trace.join_as(ErrorCode::NONE, |answer| {
+        answer
+            .with_generation_id(7)
+            .with_member_id("i-2".into())
+            .with_leader("i-2".into())
+            .with_skip_assignment(true)
+            .with_members(vec![member])
+    });
+    let request = trace.take("sync");
+    let What::Sync(plan) = &request.what else { unreachable!() };
+    assert!(plan.assignments.is_empty());
+    trace.open.push(request);
+    trace.synced(&[0, 1, 2, 3]);
+    assert_eq!(trace.told(), ["assigned 0 1 2 3"]);
+    assert!(trace.waiting().is_empty());
+    // It looks after the topics of the group.
+    trace.group.handle_metadata(trace.now, &cluster(&[("t", 5)]));
+    assert_eq!(trace.waiting(), ["join"]);
+}
+
+#[test]
+fn a_static_leader_that_comes_back_with_other_topics_asks_for_a_round() {
+    let mut trace = Trace::new(Settings { instance: Some("i".into()), ..cooperative() });
+    trace.group.handle_metadata(trace.now, &cluster(&[("t", 4), ("u", 1)]));
+    trace.group.subscribe(trace.now, topics(&["t", "u"]), None);
+    trace.find();
+    let member = JoinGroupResponseMember::default()
+        .with_member_id("i-2".into())
+        .with_group_instance_id(Some("i".into()))
+        .with_metadata(subscription(&["t", "u"], &[], -1));
+    trace.join_as(ErrorCode::NONE, |answer| {
+        answer
+            .with_generation_id(7)
+            .with_member_id("i-2".into())
+            .with_leader("i-2".into())
+            .with_skip_assignment(true)
+            .with_members(vec![member])
+    });
+    trace.synced(&[0, 1, 2, 3]);
+    assert_eq!(trace.told(), ["assigned 0 1 2 3"]);
+    assert_eq!(trace.waiting(), ["join"], "u was not in what the group kept");
+}
+
+#[test]
+fn a_static_leader_that_an_old_coordinator_does_not_tell_so_looks_after_its_topics() {
+    let mut trace = Trace::new(Settings { instance: Some("i".into()), ..cooperative() });
+    trace.find();
+    trace.join_as(ErrorCode::NONE, |answer| {
+        answer.with_generation_id(7).with_member_id("i-2".into()).with_leader("i-1".into())
+    });
+    trace.synced(&[0]);
+    assert_eq!(trace.told(), ["assigned 0"]);
+    assert!(trace.waiting().is_empty());
+    trace.group.handle_metadata(trace.now, &cluster(&[("t", 5)]));
+    assert_eq!(trace.waiting(), ["join"]);
+}
