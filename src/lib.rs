@@ -32,12 +32,13 @@ mod readme {}
 pub mod internals;
 
 pub use admin::{
-    Admin, ClusterDescription, NewTopic, NodeDescription, PartitionDescription, TopicConfig, TopicDescription,
+    Admin, ClusterDescription, GroupDescription, GroupListing, GroupMemberDescription, NewTopic,
+    NodeDescription, PartitionDescription, TopicConfig, TopicDescription,
 };
 pub use client::{Client, ClientBuilder, Target};
 pub use consumer::{
-    Batch, BatchIter, BatchRecords, Commit, CommittedOffset, Consumer, ConsumerBuilder, ConsumerEvent,
-    ConsumerHandle, ConsumerRecord, RecordStream,
+    Batch, BatchIter, BatchRecords, Commit, Consumer, ConsumerBuilder, ConsumerEvent, ConsumerHandle,
+    ConsumerRecord, RecordStream,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use network::{connector::Connector, metrics::ClientMetrics};
@@ -52,5 +53,6 @@ pub use request_reply::{
 pub use state::consumer::{
     ConsumerMetrics, ConsumerNodeMetrics, IsolationLevel, Offset, OffsetReset, PositionReset, ResetReason,
 };
+pub use state::group::CommittedOffset;
 pub use state::reply::dialect::Dialect;
 pub use topic_partition::TopicPartition;

@@ -1,4 +1,5 @@
-//! Administration: topics, their partitions, records and options.
+//! Administration: topics, their partitions, records and options; groups and their offsets.
+mod groups;
 mod types;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use kafka_protocol::messages::{
     DescribeConfigsRequest, IncrementalAlterConfigsRequest, MetadataRequest, MetadataResponse,
 };
 
+pub use groups::{GroupDescription, GroupListing, GroupMemberDescription};
 pub use types::{
     ClusterDescription, NewTopic, NodeDescription, PartitionDescription, TopicConfig, TopicDescription,
 };
@@ -39,7 +41,7 @@ const OWN_VALUE: i8 = 1;
 const PASSING: [ErrorCode; 3] =
     [ErrorCode::NOT_CONTROLLER, ErrorCode::LEADER_NOT_AVAILABLE, ErrorCode::THROTTLING_QUOTA_EXCEEDED];
 
-/// Creates, changes, describes and deletes topics. Made by [`Client::admin`]; cheap to clone.
+/// Creates, changes, describes and deletes topics, and looks after groups. Made by [`Client::admin`]; cheap to clone.
 ///
 /// An operation on several topics fails with the first error that a topic met, which names the topic; what could be
 /// done for the others was done. Errors that pass by themselves, such as a controller that has just moved, are waited

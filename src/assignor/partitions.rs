@@ -119,6 +119,16 @@ impl GroupAssignment {
         Self::from(vec![Partitions::default(); members])
     }
 
+    /// How many members the group has.
+    pub fn len(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// Whether the group has no members.
+    pub fn is_empty(&self) -> bool {
+        self.partitions.is_empty()
+    }
+
     /// What a member is given.
     ///
     /// # Panics

@@ -33,6 +33,8 @@ impl Api {
     pub const DELETE_GROUPS: Api = Api(42);
     pub const OFFSET_DELETE: Api = Api(47);
     pub const DESCRIBE_CLUSTER: Api = Api(60);
+    pub const CONSUMER_GROUP_HEARTBEAT: Api = Api(68);
+    pub const CONSUMER_GROUP_DESCRIBE: Api = Api(69);
 }
 
 impl Api {

@@ -47,6 +47,8 @@ const HIGHEST: &[(i16, [i16; 10])] = &[
     (42, [1, 2, 2, 2, 2, 2, 2, 2, 2, 2]),
     (47, [-1, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     (60, [-1, -1, 0, 0, 0, 0, 1, 1, 2, 2]),
+    (68, [-1, -1, -1, -1, -1, -1, 0, 0, 1, 1]),
+    (69, [-1, -1, -1, -1, -1, -1, -1, 0, 1, 1]),
 ];
 
 impl Release {
@@ -80,6 +82,9 @@ pub(crate) struct Config {
     pub(crate) coordinator_load: Duration,
     pub(crate) initial_rebalance_delay: Duration,
     pub(crate) group_max_size: usize,
+    pub(crate) consumer_group_max_size: usize,
+    pub(crate) consumer_session_timeout: Duration,
+    pub(crate) consumer_heartbeat_interval: Duration,
     /// In characters.
     pub(crate) offset_metadata_max: usize,
     /// The shortest and the longest allowed.
@@ -112,6 +117,9 @@ impl Default for Config {
             initial_rebalance_delay: Duration::ZERO,
             offset_metadata_max: 4096,
             group_max_size: i32::MAX as usize,
+            consumer_group_max_size: i32::MAX as usize,
+            consumer_session_timeout: Duration::from_secs(45),
+            consumer_heartbeat_interval: Duration::from_secs(5),
             session_timeouts: (Duration::from_secs(6), Duration::from_secs(30 * 60)),
         }
     }
@@ -145,6 +153,9 @@ impl Config {
             }
             "group.initial.rebalance.delay.ms" => self.initial_rebalance_delay = time(key, value)?,
             "offset.metadata.max.bytes" => self.offset_metadata_max = number(key, value)?,
+            "group.consumer.max.size" => self.consumer_group_max_size = number(key, value)?,
+            "group.consumer.session.timeout.ms" => self.consumer_session_timeout = time(key, value)?,
+            "group.consumer.heartbeat.interval.ms" => self.consumer_heartbeat_interval = time(key, value)?,
             "group.max.size" => self.group_max_size = number(key, value)?,
             "group.min.session.timeout.ms" => self.session_timeouts.0 = time(key, value)?,
             "group.max.session.timeout.ms" => self.session_timeouts.1 = time(key, value)?,

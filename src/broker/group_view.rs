@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::cluster::Topics;
 use super::cluster::group::consumer_protocol::assigned;
-use super::cluster::group::{Classic, Committed, Group, Member};
+use super::cluster::group::{Classic, Committed, Consumer, ConsumerMember, Group, Member, Members, Place};
 use crate::topic_partition::TopicPartition;
 
 /// A group as its coordinator had it when [`super::Broker::group`] was called: who owns what, as the coordinator defines it.
@@ -39,13 +40,14 @@ pub struct GroupMember {
     generation: i32,
     subscription: Bytes,
     assignment: Vec<TopicPartition>,
+    revoking: Vec<TopicPartition>,
 }
 
 impl GroupView {
-    pub(crate) fn new(group: &Group) -> Self {
-        let mut view = match group.classic() {
-            Some(classic) => Self::of_classic(classic),
-            None => Self::default(),
+    pub(crate) fn new(group: &Group, topics: &Topics) -> Self {
+        let mut view = match &group.members {
+            Members::Classic { group, .. } => Self::of_classic(group),
+            Members::Consumer(group) => Self::of_consumer(group, topics),
         };
         view.state = group.state();
         let committed = |committed: &Committed| CommittedOffset {
@@ -69,7 +71,17 @@ impl GroupView {
         }
     }
 
-    /// Kafka's name of the state: `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Stable`.
+    fn of_consumer(group: &Consumer, topics: &Topics) -> Self {
+        Self {
+            protocol: (!group.members.is_empty()).then(|| group.assignor().name().to_owned()),
+            generation: group.epoch,
+            members: group.members.iter().map(|member| GroupMember::of_consumer(member, topics)).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Kafka's name of the state: `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Stable`; of a group of the consumer
+    /// protocol (KIP-848) `Empty`, `Assigning`, `Reconciling`, `Stable`.
     pub fn state(&self) -> &str {
         self.state
     }
@@ -79,12 +91,12 @@ impl GroupView {
         self.protocol.as_deref()
     }
 
-    /// The generation, which begins at 0 for a group that nobody has joined yet.
+    /// The generation, which begins at 0 for a group that nobody has joined yet; the group's epoch in the consumer protocol.
     pub fn generation(&self) -> i32 {
         self.generation
     }
 
-    /// The id of the member that assigns.
+    /// The id of the member that assigns. None in the consumer protocol, where the coordinator does.
     pub fn leader(&self) -> Option<&str> {
         self.leader.as_deref()
     }
@@ -104,10 +116,10 @@ impl GroupView {
         &self.offsets
     }
 
-    /// The member that owns a partition by its last assignment.
+    /// The member that owns a partition by its last assignment, or may own it still.
     pub fn owner(&self, topic: &str, partition: i32) -> Option<&GroupMember> {
         let owns = |owned: &TopicPartition| owned.topic() == topic && owned.partition() == partition;
-        self.members.iter().find(|member| member.assignment.iter().any(owns))
+        self.members.iter().find(|member| member.assignment.iter().chain(&member.revoking).any(owns))
     }
 }
 
@@ -120,6 +132,20 @@ impl GroupMember {
             generation,
             subscription: member.metadata(protocol),
             assignment: assigned(&member.assignment).unwrap_or_default(),
+            revoking: Vec::new(),
+        }
+    }
+
+    fn of_consumer(member: &ConsumerMember, topics: &Topics) -> Self {
+        let name = |(topic, index): &Place| Some(TopicPartition::new(topics.name(*topic)?.clone(), *index));
+        Self {
+            id: member.id.to_string(),
+            instance_id: member.instance.as_deref().map(str::to_owned),
+            client_id: member.client.to_string(),
+            generation: member.epoch,
+            subscription: Bytes::new(),
+            assignment: member.assigned.keys().filter_map(name).collect(),
+            revoking: member.revoking.keys().filter_map(name).collect(),
         }
     }
 
@@ -138,12 +164,12 @@ impl GroupMember {
         &self.client_id
     }
 
-    /// The group's generation.
+    /// The group's generation; in the consumer protocol the member's own epoch.
     pub fn generation(&self) -> i32 {
         self.generation
     }
 
-    /// What it joined with under the chosen protocol, as it is on the wire.
+    /// What it joined with under the chosen protocol, as it is on the wire. Empty in the consumer protocol.
     pub fn subscription(&self) -> &Bytes {
         &self.subscription
     }
@@ -152,5 +178,10 @@ impl GroupMember {
     /// it what is not an assignment of consumers.
     pub fn assignment(&self) -> &[TopicPartition] {
         &self.assignment
+    }
+
+    /// The partitions that it was told to give up and has not yet (consumer protocol only).
+    pub fn revoking(&self) -> &[TopicPartition] {
+        &self.revoking
     }
 }

@@ -20,7 +20,8 @@ impl Broker {
     /// # }
     /// ```
     pub fn group(&self, group: &str) -> Option<GroupView> {
-        self.shell.with(|cluster, _| cluster.groups.get(group).map(GroupView::new))
+        self.shell
+            .with(|cluster, _| cluster.groups.get(group).map(|group| GroupView::new(group, &cluster.topics)))
     }
 
     /// The node that coordinates a group, whether there is that group or not; `None` while no node can.

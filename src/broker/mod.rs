@@ -380,7 +380,8 @@ impl BrokerBuilder {
     /// `default.replication.factor`, `min.insync.replicas`, `message.max.bytes`, `socket.request.max.bytes`,
     /// `max.incremental.fetch.session.cache.slots`, `replica.selector.class`, `offsets.topic.num.partitions`,
     /// `offset.metadata.max.bytes`, `group.initial.rebalance.delay.ms` (here 0 by default, so that tests are quick; in Kafka 3000), `group.max.size`,
-    /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`; others fail at the start.
+    /// `group.min.session.timeout.ms`, `group.max.session.timeout.ms`, `group.consumer.max.size`,
+    /// `group.consumer.session.timeout.ms` and `group.consumer.heartbeat.interval.ms`; others fail at the start.
     pub fn config(mut self, key: &str, value: &str) -> Self {
         if let Err(error) = self.config.set(key, value) {
             self.error.get_or_insert(error);

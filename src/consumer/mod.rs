@@ -21,7 +21,6 @@ pub use self::builder::ConsumerBuilder;
 pub use self::event::ConsumerEvent;
 pub use self::handle::ConsumerHandle;
 pub use self::member::Commit;
-pub use self::offsets::CommittedOffset;
 pub use self::stream::RecordStream;
 use crate::client::Client;
 use crate::error::Result;

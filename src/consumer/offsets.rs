@@ -1,52 +1,13 @@
 //! Where a group stands: what is finished, what is committed.
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::handle::ConsumerHandle;
 use super::member::Commit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::state::group::Place;
+use crate::state::group::CommittedOffset;
 use crate::topic_partition::TopicPartition;
-
-/// What a group has committed of a partition.
-///
-/// ```
-/// use milena::CommittedOffset;
-///
-/// assert_eq!(CommittedOffset::from(42).offset, 42);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CommittedOffset {
-    /// The offset of the record to read next.
-    pub offset: i64,
-    /// The leader epoch of the record before it, if it is known (KIP-320).
-    pub leader_epoch: Option<i32>,
-    /// A text of the application, empty if there is none. Kafka takes up to 4096 bytes (`offset.metadata.max.bytes`).
-    pub metadata: Arc<str>,
-}
-
-impl CommittedOffset {
-    /// The same with a text of the application.
-    pub fn metadata(mut self, metadata: impl Into<Arc<str>>) -> Self {
-        self.metadata = metadata.into();
-        self
-    }
-}
-
-impl From<i64> for CommittedOffset {
-    fn from(offset: i64) -> Self {
-        Self { offset, leader_epoch: None, metadata: "".into() }
-    }
-}
-
-impl From<Place> for CommittedOffset {
-    fn from(Place { offset, epoch, metadata }: Place) -> Self {
-        Self { offset, leader_epoch: (epoch >= 0).then_some(epoch), metadata }
-    }
-}
 
 impl ConsumerHandle {
     /// Says that the application is done with everything of a partition before an offset, that of the record to be read next. What

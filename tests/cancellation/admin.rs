@@ -126,3 +126,65 @@ async fn altering_options() {
     )
     .await;
 }
+
+fn no_group(error: &Error) -> bool {
+    error.code() == Some(ErrorCode::GROUP_ID_NOT_FOUND)
+}
+
+#[tokio::test(start_paused = true)]
+async fn listing_groups() {
+    call("milena::Admin::list_groups", Api::LIST_GROUPS, |admin| Box::pin(admin.list_groups()), |_| false)
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn describing_a_group() {
+    for api in [Api::FIND_COORDINATOR, Api::DESCRIBE_GROUPS] {
+        call("milena::Admin::describe_group", api, |admin| Box::pin(admin.describe_group("g")), no_group)
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_groups() {
+    call(
+        "milena::Admin::delete_groups",
+        Api::DELETE_GROUPS,
+        |admin| Box::pin(admin.delete_groups(["g"])),
+        no_group,
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_the_offsets_of_a_group() {
+    call(
+        "milena::Admin::group_offsets",
+        Api::OFFSET_FETCH,
+        |admin| Box::pin(admin.group_offsets("g")),
+        |_| false,
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn setting_the_offsets_of_a_group() {
+    call(
+        "milena::Admin::alter_group_offsets",
+        Api::OFFSET_COMMIT,
+        |admin| Box::pin(admin.alter_group_offsets("g", [(("t", 0), 1)])),
+        |_| false,
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_the_offsets_of_a_group() {
+    call(
+        "milena::Admin::delete_group_offsets",
+        Api::OFFSET_DELETE,
+        |admin| Box::pin(admin.delete_group_offsets("g", [("t", 0)])),
+        no_group,
+    )
+    .await;
+}

@@ -10,6 +10,7 @@ mod consumer;
 mod crew;
 mod dropped;
 mod drops;
+mod groups;
 mod outside;
 mod producer;
 mod requester;
@@ -50,7 +51,10 @@ fn no_public_future_is_forgotten() {
 
 /// The name of the future, function or type, that a line of the list is about.
 fn future(line: &str) -> Option<&str> {
-    let makes = |line: &str| line.contains(") -> impl ") || line.contains(") -> core::pin::Pin<");
+    let makes = |line: &str| {
+        line.contains(") -> impl ") && !line.contains(") -> impl core::iter::")
+            || line.contains(") -> core::pin::Pin<")
+    };
     let name = match line.strip_prefix("pub async fn ") {
         Some(name) => name,
         None if line.starts_with("pub fn ") && makes(line) => line.strip_prefix("pub fn ")?,

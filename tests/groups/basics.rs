@@ -77,7 +77,8 @@ async fn a_static_member_that_comes_back_disturbs_nobody() {
             tokio::time::timeout(Duration::from_secs(30), second.next())
         )
     };
-    both.await;
+    let (one, two) = both.await;
+    assert!(one.is_err() && two.is_err(), "there is nothing to read");
     assert_eq!((first.assignment().len(), second.assignment().len()), (1, 1));
     let kept = second.assignment();
     within(second.close()).await;

@@ -1,4 +1,5 @@
 //! Consumers in groups against the embedded broker, in memory and mostly under a paused clock, so that timeouts cost no time.
+mod admin;
 mod basics;
 mod faults;
 mod offsets;

@@ -59,14 +59,14 @@ impl Assignor for StickyAssignor {
             (Cow::Owned(partitions), generation.unwrap_or(-1))
         });
         let (partitions, generations) = claims.unzip();
-        plan(group, &Claims { partitions, generations }, self.avoid).into()
+        plan(group, &Claims { partitions, generations }, self.avoid, false).into()
     }
 }
 
 impl CooperativeStickyAssignor {
     /// The plan that a cooperative group comes to: what [`assign`](Assignor::assign) hands out, and with it what other members have to give up first.
     pub fn plan(&self, group: &Group) -> GroupAssignment {
-        plan(group, &Self::claims(group), self.avoid).into()
+        plan(group, &Self::claims(group), self.avoid, false).into()
     }
 
     fn claims(group: &Group) -> Claims<'_> {
@@ -94,18 +94,14 @@ impl Assignor for CooperativeStickyAssignor {
     }
 
     fn assign(&self, group: &Group) -> GroupAssignment {
-        let claims = Self::claims(group);
-        let mut plan = plan(group, &claims, self.avoid);
-        claims.withhold(group, &mut plan);
-        plan.into()
+        plan(group, &Self::claims(group), self.avoid, true).into()
     }
 }
 
-fn plan(group: &Group, claims: &Claims<'_>, avoid: Avoid) -> Vec<Partitions> {
+fn plan(group: &Group, claims: &Claims<'_>, avoid: Avoid, round: bool) -> Vec<Partitions> {
     let bases = claims::bases(group);
     let classes = classes::Classes::new(group, &bases);
     let mut plan = Plan::new(&classes, &bases, claims);
     plan.balance(avoid);
-    plan.deal();
-    plan.partitions()
+    plan.deal(round)
 }

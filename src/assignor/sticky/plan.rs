@@ -2,7 +2,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::claims::{Claims, NONE};
+use super::claims::{Claims, FREE};
 use super::classes::Classes;
 use super::flow::{ANY, Network};
 use super::levels::{Part, components, levels};
@@ -35,11 +35,11 @@ impl Avoid {
 pub(super) struct Plan<'a> {
     pub(super) classes: &'a Classes,
     pub(super) bases: &'a [usize],
-    claims: &'a Claims<'a>,
-    /// The owner of each partition; none for those that are to be given out.
+    pub(super) claims: &'a Claims<'a>,
+    /// The owner of each partition. What no member owns is to be given out, and claimed by those whom the number still tells.
     pub(super) owners: Vec<u32>,
     /// How many each member has, and how many more it gets.
-    loads: Vec<i32>,
+    pub(super) loads: Vec<i32>,
     pub(super) room: Vec<i32>,
     /// How many of each job are to be given out.
     free: Vec<i32>,
@@ -51,14 +51,19 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     pub(super) fn new(classes: &'a Classes, bases: &'a [usize], claims: &'a Claims<'a>) -> Self {
-        let owners = claims.owners(bases, classes);
+        let mut owners = claims.newest(bases);
         let mut loads = vec![0; classes.of_member.len()];
         let mut free = vec![0; classes.jobs.len()];
         for (topic, ends) in bases.windows(2).enumerate() {
+            let subscribes = classes.subscribes(topic);
             for partition in ends[0]..ends[1] {
-                match loads.get_mut(owners[partition] as usize) {
-                    Some(load) => *load += 1,
-                    None => free[classes.job(topic, partition) as usize] += 1,
+                let owner = owners[partition] as usize;
+                // Several, and nobody, are out of reach of the list of members.
+                if classes.of_member.get(owner).is_some_and(|class| subscribes[*class as usize]) {
+                    loads[owner] += 1;
+                } else {
+                    owners[partition] |= FREE;
+                    free[classes.job(topic, partition) as usize] += 1;
                 }
             }
         }
@@ -86,25 +91,30 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The jobs that a member holds partitions of, with how many.
-    fn held(&self, member: u32) -> Vec<(u32, i32)> {
-        let mut held: Vec<(u32, i32)> = Vec::new();
-        for (topic, partition) in self.holds(member) {
-            let job = self.classes.job(topic, partition);
-            match held.last_mut() {
-                Some((last, count)) if *last == job => *count += 1,
-                _ => held.push((job, 1)),
+    /// How many partitions of each class of jobs the members hold: class, member, number.
+    fn holdings(&self, jobs: &[u32]) -> Vec<(u32, u32, i32)> {
+        let mut holdings = Vec::new();
+        let mut counts = vec![0; self.loads.len()];
+        for class in jobs {
+            let mut holders = Vec::new();
+            for job in &self.classes.job_classes[*class as usize].jobs {
+                let topic = self.classes.jobs[*job as usize].topic as usize;
+                for partition in self.bases[topic]..self.bases[topic + 1] {
+                    let owner = self.owners[partition];
+                    if owner < FREE && self.classes.job(topic, partition) == *job {
+                        counts[owner as usize] += 1;
+                        if counts[owner as usize] == 1 {
+                            holders.push(owner);
+                        }
+                    }
+                }
             }
+            holders.sort_unstable();
+            holdings.extend(holders.into_iter().map(|member| {
+                (*class, member, std::mem::take(&mut counts[member as usize]))
+            }));
         }
-        if self.classes.by_rack() {
-            held.sort_unstable();
-            held.dedup_by(|later, first| {
-                let same = later.0 == first.0;
-                first.1 += if same { later.1 } else { 0 };
-                same
-            });
-        }
-        held
+        holdings
     }
 
     /// The partitions that a member holds, in order.
@@ -117,39 +127,59 @@ impl<'a> Plan<'a> {
             .collect()
     }
 
-    /// Takes so many of its jobs from a member, the last first.
-    fn give_up(&mut self, member: u32, mut jobs: Vec<(u32, i32)>) {
-        jobs.sort_unstable();
-        for (topic, partition) in self.holds(member).into_iter().rev() {
+    /// Takes so many partitions of classes of jobs from a member: one by one of the topic it has most of, and of those of the one that has
+    /// been given up least by others; of each topic the last.
+    fn give_up(&mut self, member: u32, by_class: &[(u32, i32)]) {
+        let holds = self.holds(member);
+        let class_of = |topic, partition| {
             let job = self.classes.job(topic, partition);
-            let Ok(place) = jobs.binary_search_by_key(&job, |(job, _)| *job) else { continue };
-            if jobs[place].1 > 0 {
-                jobs[place].1 -= 1;
-                self.owners[partition] = NONE;
+            (self.classes.jobs[job as usize].class.unwrap_or(u32::MAX), job)
+        };
+        // Class, job and place of each partition it might lose.
+        let mut stakes: Vec<(u32, u32, usize)> = holds
+            .into_iter()
+            .map(|(topic, partition)| {
+                let (class, job) = class_of(topic, partition);
+                (class, job, partition)
+            })
+            .filter(|(class, ..)| by_class.iter().any(|(lost, count)| lost == class && *count > 0))
+            .collect();
+        stakes.sort_unstable();
+        for (class, count) in by_class {
+            let from = stakes.partition_point(|stake| stake.0 < *class);
+            let of_class = &stakes[from..];
+            let of_class = &of_class[..of_class.partition_point(|stake| stake.0 == *class)];
+            let mut heap: BinaryHeap<(usize, Reverse<u32>, Reverse<u32>, &[(u32, u32, usize)])> = of_class
+                .chunk_by(|a, b| a.1 == b.1)
+                .map(|job| {
+                    let given_up = self.given_up[self.classes.jobs[job[0].1 as usize].topic as usize];
+                    (job.len(), Reverse(given_up), Reverse(job[0].1), job)
+                })
+                .collect();
+            for _ in 0..*count {
+                let Some((_, Reverse(given_up), Reverse(job), stake)) = heap.pop() else { break };
+                let Some(((.., partition), rest)) = stake.split_last() else { break };
+                self.owners[*partition] |= FREE;
                 self.loads[member as usize] -= 1;
                 self.free[job as usize] += 1;
-                self.given_up[topic] += 1;
+                self.given_up[self.classes.jobs[job as usize].topic as usize] += 1;
+                if !rest.is_empty() {
+                    heap.push((rest.len(), Reverse(given_up + 1), Reverse(job), rest));
+                }
             }
         }
     }
 
     /// In every balanced plan a topic goes to its lowest level only: claims of members on others are lost.
     fn leave_levels(&mut self, parts: &[Part]) {
-        let mut job_part = vec![NONE; self.classes.job_classes.len()];
+        let mut part_of = vec![u32::MAX; self.classes.members.len()];
         for (number, part) in parts.iter().enumerate() {
-            part.jobs.iter().for_each(|job| job_part[*job as usize] = number as u32);
+            part.members.iter().for_each(|class| part_of[*class as usize] = number as u32);
         }
         for (number, part) in parts.iter().enumerate() {
-            for member in part.members.iter().flat_map(|class| &self.classes.members[*class as usize].members)
-            {
-                let elsewhere = |job: u32| {
-                    let class = self.classes.jobs[job as usize].class;
-                    class.is_none_or(|class| job_part[class as usize] != number as u32)
-                };
-                let lost: Vec<_> =
-                    self.held(*member).into_iter().filter(|(job, _)| elsewhere(*job)).collect();
-                if !lost.is_empty() {
-                    self.give_up(*member, lost);
+            for (class, member, count) in self.holdings(&part.jobs) {
+                if part_of[self.classes.of_member[member as usize] as usize] != number as u32 {
+                    self.give_up(member, &[(class, count)]);
                 }
             }
         }
@@ -168,8 +198,7 @@ impl<'a> Plan<'a> {
         };
         let above = members().filter(|(_, _, above)| *above > 0).count();
         let mut network = Network::new(base + part.jobs.len() + part.members.len() + above);
-        let (mut job_node, mut class_node) =
-            (vec![0; classes.job_classes.len()], vec![0; classes.members.len()]);
+        let (mut job_node, mut class_node) = (vec![0; classes.job_classes.len()], vec![0; classes.members.len()]);
         let class_base = base + part.jobs.len();
         part.members.iter().enumerate().for_each(|(at, class)| class_node[*class as usize] = class_base + at);
         let mut supply = 0;
@@ -196,7 +225,7 @@ impl<'a> Plan<'a> {
                 let node = class_base + part.members.len() + holders.len();
                 let out = network.edge(source, node, over - 1, 0, 0);
                 supply += i64::from(over - 1);
-                holders.push((member, node, out, Vec::new()));
+                holders.push((member, node, out));
             }
         }
         let needed: i64 = needs.iter().map(|(need, _)| i64::from(*need)).sum();
@@ -205,38 +234,22 @@ impl<'a> Plan<'a> {
             .enumerate()
             .map(|(at, (need, _))| network.edge(class_base + at, sink, *need, 0, 0))
             .collect();
-        let one_class = part.jobs.len() == 1;
-        let mut open = |network: &mut Network, (member, node, _, roads): &mut (u32, usize, usize, Vec<_>)| {
-            let mut by_class: Vec<(u32, i32)> = if one_class {
-                vec![(part.jobs[0], ANY)]
-            } else {
-                let jobs = self.held(*member).into_iter();
-                jobs.filter_map(|(job, count)| Some((classes.jobs[job as usize].class?, count))).collect()
-            };
-            by_class.sort_unstable();
-            by_class.dedup_by(|later, first| {
-                let same = later.0 == first.0;
-                first.1 += if same { later.1 } else { 0 };
-                same
-            });
-            for (class, count) in by_class {
-                roads.push((class, network.edge(*node, job_node[class as usize], count, 0, 0)));
-            }
-        };
-        for holder in &mut holders {
-            if self.loads[holder.0 as usize] > level + 1 {
-                open(&mut network, holder);
+        // What members above their level hold, each a way to others.
+        let mut node_of: Vec<(u32, usize)> = holders.iter().map(|(member, node, ..)| (*member, *node)).collect();
+        node_of.sort_unstable();
+        let mut ways = Vec::new();
+        if !holders.is_empty() {
+            for (class, member, count) in self.holdings(&part.jobs) {
+                if let Ok(at) = node_of.binary_search_by_key(&member, |(member, _)| *member) {
+                    let edge = network.edge(node_of[at].1, job_node[class as usize], count, 0, 0);
+                    ways.push((member, class, edge));
+                }
             }
         }
         let mut sent = network.fill(source, sink);
         if sent < needed {
             // Then as many as may not hold one more than the level in any case.
-            for holder in &mut holders {
-                if holder.3.is_empty() {
-                    open(&mut network, holder);
-                }
-                network.widen(holder.2, 1);
-            }
+            holders.iter().for_each(|(_, _, out)| network.widen(*out, 1));
             let before = sent;
             sent += network.fill(source, sink);
             let places = part.partitions(classes) - part.size(classes) * i64::from(level);
@@ -250,13 +263,6 @@ impl<'a> Plan<'a> {
                 return false;
             }
         }
-        let lost: Vec<(u32, Vec<(u32, i32)>)> = holders
-            .iter()
-            .filter(|(_, _, out, _)| network.used(*out) > 0)
-            .map(|(member, _, _, roads)| {
-                (*member, roads.iter().map(|(class, edge)| (*class, network.used(*edge))).collect())
-            })
-            .collect();
         for (at, class) in part.members.iter().enumerate() {
             let mut more = network.used(ends[at]) - needs[at].0;
             for member in &classes.members[*class as usize].members {
@@ -267,10 +273,8 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        for (member, by_class) in lost {
-            let jobs = self.least_missed(member, by_class);
-            self.give_up(member, jobs);
-        }
+        let lost = ways.into_iter().map(|(member, class, edge)| (member, class, network.used(edge)));
+        self.lose(lost.collect());
         self.grant(&network, roads);
         true
     }
@@ -280,47 +284,18 @@ impl<'a> Plan<'a> {
         self.grants.extend(grants.filter(|(_, _, count)| *count > 0));
     }
 
-    /// Which jobs a member gives up when only their class is settled: one by one of what it has most of, and of those what has been given
-    /// up least by others.
-    fn least_missed(&self, member: u32, by_class: Vec<(u32, i32)>) -> Vec<(u32, i32)> {
-        let held = self.held(member);
-        let mut jobs: Vec<(u32, i32)> = Vec::new();
-        for (class, count) in by_class.into_iter().filter(|(_, count)| *count > 0) {
-            let of_class =
-                held.iter().filter(|(job, _)| self.classes.jobs[*job as usize].class == Some(class));
-            let mut heap: BinaryHeap<(i32, Reverse<u32>, Reverse<u32>)> = of_class
-                .map(|(job, count)| {
-                    let topic = self.classes.jobs[*job as usize].topic;
-                    (*count, Reverse(self.given_up[topic as usize]), Reverse(*job))
-                })
-                .collect();
-            for _ in 0..count {
-                let Some((count, Reverse(given_up), Reverse(job))) = heap.pop() else { break };
-                jobs.push((job, 1));
-                if count > 1 {
-                    heap.push((count - 1, Reverse(given_up + 1), Reverse(job)));
-                }
-            }
+    /// Members give up partitions: member, class of jobs, number.
+    fn lose(&mut self, mut lost: Vec<(u32, u32, i32)>) {
+        lost.retain(|(_, _, count)| *count > 0);
+        lost.sort_unstable();
+        for of_member in lost.chunk_by(|a, b| a.0 == b.0) {
+            let by_class: Vec<(u32, i32)> = of_member.iter().map(|(_, class, count)| (*class, *count)).collect();
+            self.give_up(of_member[0].0, &by_class);
         }
-        jobs.sort_unstable();
-        jobs.dedup_by(|later, first| {
-            let same = later.0 == first.0;
-            first.1 += if same { later.1 } else { 0 };
-            same
-        });
-        jobs
     }
 
-    /// Whether a job has no replica in the rack of a member.
-    fn across(&self, job: u32, member: u32) -> bool {
-        let Some(class) = self.classes.jobs[job as usize].class else { return false };
-        let (to, class_of) =
-            (&self.classes.job_classes[class as usize].to, self.classes.of_member[member as usize]);
-        to.binary_search_by_key(&class_of, |(class, _)| *class).is_ok_and(|place| to[place].1)
-    }
-
-    /// Brings every member of a part to its level at the least cost: a cheapest flow through jobs, their classes, classes of members and
-    /// members. What a member keeps goes straight from the job to it.
+    /// Brings every member of a part to its level at the least cost: a cheapest flow through classes of jobs, classes of members and
+    /// members. What a member keeps goes straight to it.
     fn exchange(&mut self, part: &Part, avoid: Avoid) {
         let (classes, level) = (self.classes, part.level);
         let members: Vec<u32> = part
@@ -328,13 +303,8 @@ impl<'a> Plan<'a> {
             .iter()
             .flat_map(|class| classes.members[*class as usize].members.iter().copied())
             .collect();
-        let jobs: Vec<u32> = part
-            .jobs
-            .iter()
-            .flat_map(|job| classes.job_classes[*job as usize].jobs.iter().copied())
-            .collect();
         let (source, sink, job_base) = (0, 1, 2);
-        let hub_base = job_base + jobs.len();
+        let hub_base = job_base + part.jobs.len();
         let class_base = hub_base + part.jobs.len();
         let member_base = class_base + part.members.len();
         let mut network = Network::new(member_base + members.len());
@@ -343,46 +313,38 @@ impl<'a> Plan<'a> {
         network.potential[hub_base..].fill(1);
         network.potential[sink] = 1 - LEVEL;
 
-        let mut job_node = vec![0; classes.jobs.len()];
-        jobs.iter().enumerate().for_each(|(at, job)| job_node[*job as usize] = job_base + at);
-        let mut class_at = vec![usize::MAX; classes.members.len()];
-        part.members.iter().enumerate().for_each(|(at, class)| class_at[*class as usize] = at);
+        let mut class_node = vec![0; classes.members.len()];
+        part.members.iter().enumerate().for_each(|(at, class)| class_node[*class as usize] = class_base + at);
+        let mut place = vec![0; classes.of_member.len()];
+        members.iter().enumerate().for_each(|(at, member)| place[*member as usize] = at);
 
-        let mut supply: Vec<i32> = jobs.iter().map(|job| self.free[*job as usize]).collect();
-        let (mut roads, mut kept) = (Vec::new(), Vec::new());
+        let (mut roads, mut kept, mut loads) = (Vec::new(), Vec::new(), vec![0; members.len()]);
         let (_, plain) = avoid.costs(false);
         for (at, job) in part.jobs.iter().enumerate() {
             let class = &classes.job_classes[*job as usize];
-            class.jobs.iter().for_each(|job| {
-                network.edge(job_node[*job as usize], hub_base + at, ANY, 0, plain);
-            });
-            for (to, across) in class.to.iter().filter(|(to, _)| class_at[*to as usize] != usize::MAX) {
-                let (node, (_, cost)) = (class_base + class_at[*to as usize], avoid.costs(*across));
-                roads.push((*job, *to, network.edge(hub_base + at, node, ANY, 0, cost - plain)));
+            let mut supply: i32 = class.jobs.iter().map(|job| self.free[*job as usize]).sum();
+            network.edge(job_base + at, hub_base + at, ANY, 0, plain);
+            for (to, across) in class.to.iter().filter(|(to, _)| class_node[*to as usize] != 0) {
+                let (_, cost) = avoid.costs(*across);
+                let road = network.edge(hub_base + at, class_node[*to as usize], ANY, 0, cost - plain);
+                roads.push((*job, *to, road));
             }
-        }
-        let mut loads = vec![0; members.len()];
-        for (at, member) in members.iter().enumerate() {
-            for (job, count) in self.held(*member) {
-                let (node, (cost, _)) = (job_node[job as usize], avoid.costs(self.across(job, *member)));
+            for (_, member, count) in self.holdings(&[*job]) {
+                let class_of = classes.of_member[member as usize];
+                let to = class.to.binary_search_by_key(&class_of, |(class, _)| *class);
+                let (cost, _) = avoid.costs(to.is_ok_and(|to| class.to[to].1));
                 let keeps = if cost < MUCH { count } else { 0 };
-                kept.push((
-                    *member,
-                    job,
-                    count,
-                    network.edge(node, member_base + at, count - keeps, keeps, cost),
-                ));
-                loads[at] += keeps;
-                supply[node - job_base] += count - keeps;
+                let node = member_base + place[member as usize];
+                kept.push((member, *job, count, network.edge(job_base + at, node, count - keeps, keeps, cost)));
+                loads[place[member as usize]] += keeps;
+                supply += count - keeps;
             }
-        }
-        for (at, free) in supply.into_iter().enumerate() {
-            network.edge(source, job_base + at, free, 0, 0);
+            network.edge(source, job_base + at, supply, 0, 0);
         }
         let mut ins = Vec::new();
         for (at, member) in members.iter().enumerate() {
-            let class = class_at[classes.of_member[*member as usize] as usize];
-            ins.push((*member, network.edge(class_base + class, member_base + at, ANY, 0, 0)));
+            let class = class_node[classes.of_member[*member as usize] as usize];
+            ins.push((*member, network.edge(class, member_base + at, ANY, 0, 0)));
             let reached = loads[at].min(level);
             network.edge(member_base + at, sink, level - reached, reached, -LEVEL);
             network.edge(member_base + at, sink, 1, 0, 0);
@@ -390,19 +352,8 @@ impl<'a> Plan<'a> {
         }
         network.fill_cheapest(source, sink);
 
-        let mut lost: Vec<(u32, Vec<(u32, i32)>)> = Vec::new();
-        for (member, job, count, edge) in kept {
-            let gone = count - network.used(edge);
-            if gone > 0 {
-                match lost.last_mut() {
-                    Some((last, jobs)) if *last == member => jobs.push((job, gone)),
-                    _ => lost.push((member, vec![(job, gone)])),
-                }
-            }
-        }
-        for (member, jobs) in lost {
-            self.give_up(member, jobs);
-        }
+        let lost = kept.into_iter().map(|(member, job, count, edge)| (member, job, count - network.used(edge)));
+        self.lose(lost.collect());
         ins.into_iter().for_each(|(member, edge)| self.room[member as usize] = network.used(edge));
         self.grant(&network, roads);
     }

@@ -31,8 +31,7 @@ pub(super) fn valid_owners(case: &Case) -> BTreeMap<Place, usize> {
     let mut owners = BTreeMap::new();
     for (place, claims) in claims {
         let newest = claims.iter().map(|claim| claim.0).max().unwrap();
-        let newest: Vec<usize> =
-            claims.iter().filter(|claim| claim.0 == newest).map(|claim| claim.1).collect();
+        let newest: Vec<usize> = claims.iter().filter(|claim| claim.0 == newest).map(|claim| claim.1).collect();
         if let [owner] = newest[..]
             && case.members[owner].topics.contains(&place.0)
         {
@@ -102,11 +101,7 @@ pub(super) fn cost(case: &Case, owners: &BTreeMap<Place, usize>) -> Cost {
 /// What makes a plan not the best: a ring of members that hand partitions on, perhaps through a change of loads, at a profit.
 ///
 /// `weights` are the prices of a move and of a partition across racks; squares of loads outweigh both.
-pub(super) fn improvement(
-    case: &Case,
-    owners: &BTreeMap<Place, usize>,
-    weights: (i64, i64),
-) -> Option<String> {
+pub(super) fn improvement(case: &Case, owners: &BTreeMap<Place, usize>, weights: (i64, i64)) -> Option<String> {
     const SQUARES: i64 = 1 << 40;
     let valid = valid_owners(case);
     let sink = case.members.len();

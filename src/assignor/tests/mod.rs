@@ -80,17 +80,13 @@ impl Case {
         let wanted = |topic: &usize| self.members.iter().any(|member| member.topics.contains(topic));
         let topics: Vec<usize> = (0..self.topics.len()).filter(wanted).collect();
         let partitions = || {
-            let places =
-                topics.iter().flat_map(|topic| (0..self.topics[*topic] as usize).map(|p| (*topic, p)));
-            places.map(|(topic, p)| {
-                self.racks.get(topic).and_then(|racks| racks.get(p)).cloned().unwrap_or_default()
-            })
+            let places = topics.iter().flat_map(|topic| (0..self.topics[*topic] as usize).map(|p| (*topic, p)));
+            places.map(|(topic, p)| self.racks.get(topic).and_then(|racks| racks.get(p)).cloned().unwrap_or_default())
         };
         let all: std::collections::BTreeSet<&str> = partitions().flatten().collect();
         let mut racks = self.members.iter().filter_map(|member| member.rack);
         racks.any(|rack| all.contains(rack))
-            && partitions()
-                .any(|racks| racks.iter().collect::<std::collections::BTreeSet<_>>().len() < all.len())
+            && partitions().any(|racks| racks.iter().collect::<std::collections::BTreeSet<_>>().len() < all.len())
     }
 }
 

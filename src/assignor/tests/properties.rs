@@ -132,9 +132,7 @@ fn cooperative_rounds(seeds: u64) {
             assert!(handed.iter().all(|place| places(plan.partitions(member)).contains(place)));
         }
     }
-    println!(
-        "{seeds} cooperative rounds: {unsafe_} unsafe hand-outs, {withheld} withheld, {wrongly} needlessly"
-    );
+    println!("{seeds} cooperative rounds: {unsafe_} unsafe hand-outs, {withheld} withheld, {wrongly} needlessly");
     assert_eq!((unsafe_, wrongly), (0, 0));
     assert!(withheld > 0);
 }

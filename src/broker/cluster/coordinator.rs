@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::group::classic::Terms;
-use super::group::{Answer, Answers, Group, OFFSETS_TOPIC, Shard, partition_of};
+use super::group::{Answer, Answers, ConsumerTerms, Group, OFFSETS_TOPIC, Shard, partition_of};
 use super::parked::Waiting;
 use super::{Call, Cluster, Timer, new_uuid};
 use crate::protocol::error_code::ErrorCode;
@@ -54,6 +54,14 @@ impl Cluster {
         Terms { initial_delay: self.config.initial_rebalance_delay, max_size: self.config.group_max_size }
     }
 
+    pub(super) fn consumer_terms(&self) -> ConsumerTerms {
+        let config = &self.config;
+        ConsumerTerms {
+            session_timeout: config.consumer_session_timeout,
+            max_size: config.consumer_group_max_size,
+        }
+    }
+
     /// Leaders may have changed: groups whose coordinator did are loaded anew from what was written down.
     pub(super) fn leaders_moved(&mut self, now: Instant) {
         let Some(topic) = self.topics.get(OFFSETS_TOPIC) else { return };
@@ -83,6 +91,7 @@ impl Cluster {
     }
 
     fn reload_group(&mut self, now: Instant, id: &Arc<str>) {
+        let terms = self.consumer_terms();
         let Some(mut group) = self.groups.by_id.remove(id) else { return };
         if let Some(timer) = group.timer.take() {
             self.timers.remove(&timer);
@@ -92,7 +101,8 @@ impl Cluster {
         self.deliver(now, out);
         let at = usize::try_from(self.coordinator_partition(id).unwrap_or(0)).unwrap_or(0);
         let loaded = self.groups.shards.get(at).map_or(now, |shard| shard.loaded);
-        self.groups.by_id.insert(id.clone(), group.reload(loaded));
+        group.reload(loaded, terms);
+        self.groups.by_id.insert(id.clone(), group);
         self.arm_group(id);
     }
 
@@ -125,7 +135,7 @@ impl Cluster {
     }
 
     /// One timer for each group, for its earliest deadline. Without a coordinator nobody looks at the clock.
-    fn arm_group(&mut self, id: &Arc<str>) {
+    pub(super) fn arm_group(&mut self, id: &Arc<str>) {
         if self.groups.cut_off {
             return;
         }

@@ -464,10 +464,7 @@ impl Consumer {
 
 impl Partition {
     fn wants_fetch(&self) -> bool {
-        matches!(self.state, State::Fetch)
-            && !self.paused
-            && !self.held
-            && !(self.drain && self.buffered > 0)
-            && self.retry_at.is_none()
+        let waits = self.paused || self.held || self.drain && self.buffered > 0;
+        matches!(self.state, State::Fetch) && !waits && self.retry_at.is_none()
     }
 }

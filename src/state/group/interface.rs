@@ -7,6 +7,7 @@ use kafka_protocol::messages::{
     OffsetFetchResponse, SyncGroupResponse,
 };
 
+use super::place::Place;
 use super::requests::{CommitPlan, JoinPlan, OffsetFetchPlan, Sender, SyncPlan};
 use crate::assignor::Assignor;
 use crate::error::{Error, Result};
@@ -45,16 +46,6 @@ impl Identity {
     pub(crate) fn none() -> Self {
         Self { generation: -1, member: "".into() }
     }
-}
-
-/// What is committed of a partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Of the record to read next.
-    pub(crate) offset: i64,
-    /// The leader epoch of the record before it, -1 if unknown.
-    pub(crate) epoch: i32,
-    pub(crate) metadata: Arc<str>,
 }
 
 /// A request that is to be sent.

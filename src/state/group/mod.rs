@@ -23,6 +23,7 @@ mod heartbeat;
 mod interface;
 mod leader;
 mod offsets;
+mod place;
 mod reaction;
 mod requests;
 #[cfg(test)]
@@ -40,8 +41,10 @@ use crate::protocol::error_code::ErrorCode;
 use crate::state::metadata::Cluster;
 use crate::topic_partition::TopicPartition;
 
-pub(crate) use interface::{Answer, Event, Identity, Pattern, Place, Request, Settings, Ticket, What};
-pub(crate) use requests::{OffsetFetchPlan, coordinator_of, fetched, find_coordinator};
+pub(crate) use interface::{Answer, Event, Identity, Pattern, Request, Settings, Ticket, What};
+pub use place::CommittedOffset;
+pub(crate) use place::Place;
+pub(crate) use requests::{CommitPlan, OffsetFetchPlan, Sender, coordinator_of, fetched, find_coordinator};
 
 use classic::Classic;
 use coordinator::Coordinator;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::wire::Connection;
 
 pub(super) struct Play {
-    port: u16,
+    pub(super) port: u16,
     pub(super) connection: Connection,
     lines: Vec<String>,
     /// The id of topic `embedded`.
@@ -29,6 +29,7 @@ pub fn play(port: u16) -> Vec<String> {
     play.fetch();
     play.sessions();
     play.epochs();
+    play.groups();
     play.delete_records();
     play.grow();
     play.delete_topics();

@@ -49,6 +49,11 @@ impl Connection {
 
     pub fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         self.send(version, request);
+        self.receive::<R>(version)
+    }
+
+    /// The answer to a request that was sent before.
+    pub fn receive<R: Request>(&mut self, version: i16) -> R::Response {
         let header = 4 + usize::from(R::Response::header_version(version) > 0);
         let mut body = self.frame().unwrap().split_off(header);
         let response = R::Response::decode(&mut body, version).unwrap();

@@ -58,11 +58,11 @@ impl Handle for FindCoordinatorRequest {
         let mut response = FindCoordinatorResponse::default()
             .with_throttle_time_ms(call.throttle_ms())
             .with_error_message(None);
-        let message = |error: ErrorCode| (!error.is_none()).then(|| StrBytes::from_static_str(error.name()));
         if call.version < 4 {
             let place = find(cluster, call, self.key_type, &self.key);
             response.error_code = place.error.code();
-            response.error_message = message(place.error).filter(|_| call.version >= 1);
+            let message = StrBytes::from_static_str(place.error.name());
+            response.error_message = Some(message).filter(|_| call.version >= 1);
             response.node_id = place.node.into();
             response.host = StrBytes::from_string(place.host);
             response.port = place.port;
@@ -76,7 +76,7 @@ impl Handle for FindCoordinatorRequest {
                         .with_host(StrBytes::from_string(place.host))
                         .with_port(place.port)
                         .with_error_code(place.error.code())
-                        .with_error_message(message(place.error)),
+                        .with_error_message(Some(StrBytes::default())),
                 );
             }
         }

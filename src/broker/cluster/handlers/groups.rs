@@ -125,7 +125,7 @@ impl Handle for DeleteGroupsRequest {
             let checked = call.injected_at_all().map_or_else(|| cluster.check_writable(call, &id), Err);
             let deleted = checked.and_then(|()| match cluster.groups.get(&id) {
                 None => Err(ErrorCode::GROUP_ID_NOT_FOUND),
-                Some(group) if group.state() != State::Empty.name() => Err(ErrorCode::NON_EMPTY_GROUP),
+                Some(group) if !group.is_empty() => Err(ErrorCode::NON_EMPTY_GROUP),
                 Some(_) => {
                     cluster.delete_group(&id);
                     Ok(())

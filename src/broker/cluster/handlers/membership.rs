@@ -10,11 +10,15 @@ use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::group::classic::{refused_join, refused_sync};
+use super::super::group::classic::{Terms, refused_join, refused_sync};
 use super::super::group::joining::Arrival;
+use super::super::group::{Answers, Group, Members};
 use super::super::{Call, Cluster, Reply};
 use super::Handle;
 use crate::protocol::error_code::ErrorCode;
+
+/// The first version of SyncGroup that must say which protocol it is about.
+const NAMES_PROTOCOL: i16 = 5;
 
 /// Whether this node serves a group, unless a fault says otherwise.
 pub(super) fn check(cluster: &Cluster, call: &Call, group: &str) -> Result<(), ErrorCode> {
@@ -41,13 +45,8 @@ impl Handle for JoinGroupRequest {
         let session = super::super::millis(self.session_timeout_ms);
         let checked = match check(cluster, call, &self.group_id) {
             Ok(()) if !(least..=most).contains(&session) => Err(ErrorCode::INVALID_SESSION_TIMEOUT),
-            Ok(())
-                if !self.member_id.is_empty()
-                    && !cluster.groups.by_id.contains_key(self.group_id.as_str()) =>
-            {
-                Err(ErrorCode::UNKNOWN_MEMBER_ID)
-            }
-            checked => checked,
+            Ok(()) => admits(cluster, &self),
+            refused => refused,
         };
         if let Err(code) = checked {
             let mut response = refused_join(self.member_id, code).with_throttle_time_ms(call.throttle_ms());
@@ -78,14 +77,35 @@ impl Handle for JoinGroupRequest {
     }
 }
 
+/// Whether there is, or can be, a classic group for this member to join.
+fn admits(cluster: &mut Cluster, request: &JoinGroupRequest) -> Result<(), ErrorCode> {
+    let Some(group) = cluster.groups.by_id.get_mut(request.group_id.as_str()) else {
+        return if request.member_id.is_empty() { Ok(()) } else { Err(ErrorCode::UNKNOWN_MEMBER_ID) };
+    };
+    match group.consumer() {
+        Some(_) if !group.is_empty() => Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL),
+        Some(_) if !request.member_id.is_empty() => Err(ErrorCode::UNKNOWN_MEMBER_ID),
+        Some(_) => {
+            group.members = Members::default();
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
 impl Handle for SyncGroupRequest {
     fn groups(&self) -> Vec<Arc<str>> {
         named(&self.group_id)
     }
 
     fn handle(self, cluster: &mut Cluster, call: &Call) -> Reply<SyncGroupResponse> {
-        if let Err(code) = check(cluster, call, &self.group_id).and_then(|()| known(cluster, &self.group_id))
-        {
+        let named =
+            call.version < NAMES_PROTOCOL || self.protocol_type.is_some() && self.protocol_name.is_some();
+        let checked = match named {
+            true => check(cluster, call, &self.group_id).and_then(|()| known(cluster, &self.group_id)),
+            false => Err(call.injected_at_all().unwrap_or(ErrorCode::INCONSISTENT_GROUP_PROTOCOL)),
+        };
+        if let Err(code) = checked {
             return Reply::Now(refused_sync(code).with_throttle_time_ms(call.throttle_ms()));
         }
         cluster.park_for_group(call);
@@ -99,10 +119,7 @@ impl Handle for SyncGroupRequest {
 }
 
 fn known(cluster: &Cluster, group: &str) -> Result<(), ErrorCode> {
-    match cluster.groups.by_id.contains_key(group) {
-        true => Ok(()),
-        false => Err(ErrorCode::UNKNOWN_MEMBER_ID),
-    }
+    cluster.groups.get(group).and_then(Group::classic).map(drop).ok_or(ErrorCode::UNKNOWN_MEMBER_ID)
 }
 
 impl Handle for HeartbeatRequest {
@@ -148,12 +165,11 @@ impl Handle for LeaveGroupRequest {
             self.members = vec![only.with_member_id(self.member_id)];
         }
         let terms = cluster.join_terms();
-        let outcomes = match known(cluster, &self.group_id) {
-            Ok(()) => cluster.with_group(call.now, &self.group_id, |group, out| match group.classic_mut() {
-                Some(group) => group.leave(call.now, &self.members, terms, out),
-                None => vec![ErrorCode::UNKNOWN_MEMBER_ID; self.members.len()],
+        let outcomes = match cluster.groups.by_id.contains_key(self.group_id.as_str()) {
+            true => cluster.with_group(call.now, &self.group_id, |group, out| {
+                leave(group, call, &self.members, terms, out)
             }),
-            Err(code) => vec![code; self.members.len()],
+            false => vec![ErrorCode::UNKNOWN_MEMBER_ID; self.members.len()],
         };
         if call.version < 3 {
             let code = outcomes.first().map_or(0, |code| code.code());
@@ -166,5 +182,27 @@ impl Handle for LeaveGroupRequest {
                 .with_error_code(code.code())
         };
         Reply::Now(response.with_members(self.members.into_iter().zip(outcomes).map(member).collect()))
+    }
+}
+
+fn leave(
+    group: &mut Group,
+    call: &Call,
+    members: &[MemberIdentity],
+    terms: Terms,
+    out: &mut Answers,
+) -> Vec<ErrorCode> {
+    match &mut group.members {
+        Members::Classic { group, .. } => group.leave(call.now, members, terms, out),
+        Members::Consumer(group) => {
+            // Members of this protocol leave in their own way; an administrator may remove static ones.
+            let leave = |member: &MemberIdentity| match &member.group_instance_id {
+                Some(instance) if member.member_id.is_empty() => {
+                    group.remove_instance(instance).err().unwrap_or(ErrorCode::NONE)
+                }
+                _ => ErrorCode::UNKNOWN_MEMBER_ID,
+            };
+            members.iter().map(leave).collect()
+        }
     }
 }

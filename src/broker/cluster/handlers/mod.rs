@@ -14,6 +14,7 @@ use crate::protocol::shape;
 mod admin;
 mod api_versions;
 mod configs;
+mod consumer_groups;
 mod coordinator;
 pub(super) mod fetch;
 mod groups;
@@ -90,6 +91,8 @@ served! {
     DeleteGroupsRequest
     OffsetDeleteRequest
     DescribeClusterRequest
+    ConsumerGroupHeartbeatRequest
+    ConsumerGroupDescribeRequest
 }
 
 #[cfg(test)]

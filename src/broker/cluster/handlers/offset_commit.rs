@@ -11,15 +11,12 @@ use kafka_protocol::messages::offset_delete_response::{
 };
 use kafka_protocol::messages::*;
 
-use super::super::group::{Commit, Committed, Group};
+use super::super::group::{Commit, Committed, Group, KNOWS_MEMBER_EPOCHS};
 use super::super::{Call, Cluster, Reply};
 use super::Handle;
 use super::membership::named;
 use crate::protocol::error_code::ErrorCode;
 use crate::topic_partition::TopicPartition;
-
-/// The first version that tells a group which is not there from a generation that is wrong.
-const KNOWS_MISSING_GROUPS: i16 = 9;
 
 /// What is wrong with a partition as such, before its group is asked.
 fn check_partition(cluster: &Cluster, call: &Call, topic: &str, index: i32) -> Result<(), ErrorCode> {
@@ -32,19 +29,24 @@ fn check_partition(cluster: &Cluster, call: &Call, topic: &str, index: i32) -> R
     }
 }
 
+/// Whether the group was asked about a partition. Kafka tells first where it was not.
+fn is_asked(code: i16) -> bool {
+    code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.code()
+}
+
 /// Whether the sender may commit; a group that nobody manages is made.
-fn admit(request: &OffsetCommitRequest, cluster: &mut Cluster, call: &Call) -> Result<(), ErrorCode> {
+fn admit(
+    request: &OffsetCommitRequest,
+    commit: &Commit<'_>,
+    cluster: &mut Cluster,
+    call: &Call,
+) -> Result<(), ErrorCode> {
     cluster.check_writable(call, &request.group_id)?;
-    let commit = Commit {
-        member: &request.member_id,
-        instance: request.group_instance_id.as_deref(),
-        generation: request.generation_id_or_member_epoch,
-    };
     if !cluster.groups.by_id.contains_key(request.group_id.as_str()) && commit.generation >= 0 {
-        let known = call.version >= KNOWS_MISSING_GROUPS;
+        let known = call.version >= KNOWS_MEMBER_EPOCHS;
         return Err(if known { ErrorCode::GROUP_ID_NOT_FOUND } else { ErrorCode::ILLEGAL_GENERATION });
     }
-    cluster.with_group(call.now, &request.group_id, |group, _| group.admit_commit(call.now, &commit))
+    cluster.with_group(call.now, &request.group_id, |group, _| group.admit_commit(call.now, commit))
 }
 
 impl Handle for OffsetCommitRequest {
@@ -65,6 +67,12 @@ impl Handle for OffsetCommitRequest {
     }
 
     fn handle(self, cluster: &mut Cluster, call: &Call) -> Reply<OffsetCommitResponse> {
+        let commit = Commit {
+            member: &self.member_id,
+            instance: self.group_instance_id.as_deref(),
+            generation: self.generation_id_or_member_epoch,
+            version: call.version,
+        };
         let mut admitted = None;
         let mut response = OffsetCommitResponse::default().with_throttle_time_ms(call.throttle_ms());
         for topic in &self.topics {
@@ -73,7 +81,12 @@ impl Handle for OffsetCommitRequest {
                 let index = partition.partition_index;
                 let metadata = partition.committed_metadata.clone().unwrap_or_default();
                 let checked = check_partition(cluster, call, &topic.name, index)
-                    .and_then(|()| *admitted.get_or_insert_with(|| admit(&self, cluster, call)));
+                    .and_then(|()| *admitted.get_or_insert_with(|| admit(&self, &commit, cluster, call)));
+                let topic_id = cluster.topics.get(&topic.name).map(|topic| topic.id).unwrap_or_default();
+                let checked = checked.and_then(|()| match cluster.groups.get(&self.group_id) {
+                    Some(group) => group.admit_commit_of(&commit, (topic_id, index)),
+                    None => Ok(()),
+                });
                 let checked = match checked {
                     // Kafka counts UTF-16 units.
                     Ok(()) if metadata.encode_utf16().count() > cluster.config.offset_metadata_max => {
@@ -96,6 +109,7 @@ impl Handle for OffsetCommitRequest {
                 let answer = OffsetCommitResponsePartition::default().with_partition_index(index);
                 answers.push(answer.with_error_code(code));
             }
+            answers.sort_by_key(|answer| is_asked(answer.error_code));
             let topic = OffsetCommitResponseTopic::default().with_name(topic.name.clone());
             response.topics.push(topic.with_partitions(answers));
         }
@@ -148,7 +162,8 @@ impl Handle for OffsetDeleteRequest {
                 let answer = OffsetDeleteResponsePartition::default().with_partition_index(index);
                 answer.with_error_code(deleted.err().map_or(0, ErrorCode::code))
             };
-            let partitions = topic.partitions.iter().map(delete).collect();
+            let mut partitions: Vec<_> = topic.partitions.iter().map(delete).collect();
+            partitions.sort_by_key(|answer| is_asked(answer.error_code));
             let topic = OffsetDeleteResponseTopic::default().with_name(topic.name.clone());
             response.topics.push(topic.with_partitions(partitions));
         }

@@ -5,6 +5,7 @@ use crate::protocol::error_code::ErrorCode;
 
 mod admin;
 mod classic;
+mod consumer;
 mod fixed;
 mod moving;
 mod offsets;
@@ -58,8 +59,8 @@ pub(super) fn sync_request(member: &str, generation: i32, assignments: &[(&str, 
         .with_generation_id(generation)
         .with_member_id(text(member))
         .with_group_instance_id(None)
-        .with_protocol_type(None)
-        .with_protocol_name(None)
+        .with_protocol_type(Some(text("consumer")))
+        .with_protocol_name(Some(text("range")))
         .with_assignments(assignments.iter().map(given).collect())
 }
 
