@@ -9,9 +9,9 @@ use std::io::{self, BufWriter, Stdout, Write};
 use std::time::{Duration, Instant};
 
 /// Standard output is written in blocks of this size, and whenever no record is waiting.
-const BLOCK: usize = 64 << 10;
+pub(crate) const BLOCK: usize = 64 << 10;
 /// A node may hold a fetch back for so long, and not longer than half of `--timeout`.
-const FETCH_WAIT: Duration = Duration::from_millis(500);
+pub(crate) const FETCH_WAIT: Duration = Duration::from_millis(500);
 /// How often a quiet consumer looks whether it is at the end.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -19,10 +19,21 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    connection: Connection,
+    pub(crate) connection: Connection,
     /// A topic; may be repeated
     #[arg(short, long = "topic", value_name = "TOPIC", required = true)]
-    topics: Vec<String>,
+    pub(crate) topics: Vec<String>,
+    /// Reads as a member of this group, from where it stands, and commits what is printed. Where it stands nowhere, it begins with
+    /// what is written from now on, or --from-beginning
+    #[arg(short, long, value_name = "GROUP", conflicts_with_all = ["partitions", "offset", "exit_at_end"])]
+    group: Option<String>,
+    /// How the group's partitions are divided: range, roundrobin, sticky or cooperative-sticky; may be repeated, the first that
+    /// all members know counts [default: range, cooperative-sticky]
+    #[arg(long = "assignor", value_name = "NAME", requires = "group")]
+    pub(crate) assignors: Vec<String>,
+    /// Comes back under this id: the group waits for it while it is away
+    #[arg(long, value_name = "ID", requires = "group")]
+    pub(crate) instance_id: Option<String>,
     /// A partition [default: all there are when the command starts]; may be repeated
     #[arg(short, long = "partition", value_name = "NUMBER", value_delimiter = ',')]
     partitions: Vec<i32>,
@@ -31,10 +42,10 @@ pub(crate) struct Args {
     offset: Offset,
     /// Begins with the oldest record: --offset beginning
     #[arg(long, conflicts_with = "offset")]
-    from_beginning: bool,
+    pub(crate) from_beginning: bool,
     /// Ends after so many records
     #[arg(short, long, value_name = "RECORDS")]
-    count: Option<u64>,
+    pub(crate) count: Option<u64>,
     /// Ends where the partitions ended when the command started
     #[arg(short, long)]
     exit_at_end: bool,
@@ -43,13 +54,13 @@ pub(crate) struct Args {
     key_separator: Option<String>,
     /// What is printed: the value as it is, or a JSON object
     #[arg(short, long, value_enum, default_value_t)]
-    format: Format,
+    pub(crate) format: Format,
     /// Which records of transactions: read_committed or read_uncommitted
     #[arg(long, value_name = "LEVEL")]
-    isolation: Option<String>,
+    pub(crate) isolation: Option<String>,
 }
 
-fn start(text: &str) -> Result<Offset, &'static str> {
+pub(crate) fn start(text: &str) -> Result<Offset, &'static str> {
     const WANTED: &str = "an offset, beginning, end or @TIMESTAMP expected";
     let number = |text: &str| text.parse().ok().filter(|number: &i64| *number >= 0).ok_or(WANTED);
     match text {
@@ -63,6 +74,9 @@ fn start(text: &str) -> Result<Offset, &'static str> {
 }
 
 pub(crate) async fn run(args: Args, mut interrupt: Interrupt) -> Outcome {
+    if let Some(group) = &args.group {
+        return crate::member::run(&args, group, interrupt).await;
+    }
     let (finite, mut read) = (args.count.is_some() || args.exit_at_end, 0);
     let outcome = tokio::select! {
         outcome = consume(&args, &mut read) => outcome,
@@ -192,7 +206,7 @@ impl Session {
             if end.is_some_and(|end| record.offset() >= end) {
                 break;
             }
-            self.print_record(args, batch, &record)?;
+            print_record(&mut self.out, args, batch, &record)?;
             *read += 1;
             if Some(*read) == args.count {
                 return Ok(true);
@@ -203,25 +217,6 @@ impl Session {
             self.ends.remove(batch.topic_partition());
         }
         Ok(false)
-    }
-
-    fn print_record(&mut self, args: &Args, batch: &Batch, record: &RecordView<'_>) -> io::Result<()> {
-        let out = &mut self.out;
-        if let Format::Json = args.format {
-            let place = Place {
-                topic: batch.topic(),
-                partition: batch.partition(),
-                offset: record.offset(),
-                timestamp: record.timestamp(),
-            };
-            return json::write(out, place, record.key(), record.value(), record.headers());
-        }
-        if let Some(separator) = &args.key_separator {
-            out.write_all(record.key().unwrap_or_default())?;
-            out.write_all(separator.as_bytes())?;
-        }
-        out.write_all(record.value().unwrap_or_default())?;
-        out.write_all(b"\n")
     }
 
     /// Takes note of partitions whose end was passed without a record: what stands there may not be for the application.
@@ -250,6 +245,30 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// One record, in the form that was asked for.
+pub(crate) fn print_record(
+    out: &mut impl Write,
+    args: &Args,
+    batch: &Batch,
+    record: &RecordView<'_>,
+) -> io::Result<()> {
+    if let Format::Json = args.format {
+        let place = Place {
+            topic: batch.topic(),
+            partition: batch.partition(),
+            offset: record.offset(),
+            timestamp: record.timestamp(),
+        };
+        return json::write(out, place, record.key(), record.value(), record.headers());
+    }
+    if let Some(separator) = &args.key_separator {
+        out.write_all(record.key().unwrap_or_default())?;
+        out.write_all(separator.as_bytes())?;
+    }
+    out.write_all(record.value().unwrap_or_default())?;
+    out.write_all(b"\n")
 }
 
 /// The partitions to read, all of which exist.

@@ -104,6 +104,17 @@ pub(crate) fn write<'a>(
     out.write_all(b"]}\n")
 }
 
+/// Writes one line about partitions.
+pub(crate) fn write_event(
+    out: &mut impl Write,
+    event: &str,
+    partitions: &[milena::TopicPartition],
+) -> io::Result<()> {
+    let partitions: Vec<_> = partitions.iter().map(|of| (of.topic(), of.partition())).collect();
+    let line = serde_json::json!({ "event": event, "partitions": partitions });
+    writeln!(out, "{line}")
+}
+
 fn write_bytes(out: &mut impl Write, bytes: Option<&[u8]>) -> io::Result<()> {
     match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
         None => out.write_all(b"null"),

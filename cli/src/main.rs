@@ -4,8 +4,10 @@
 
 mod consume;
 mod demo;
+mod groups;
 mod json;
 mod lines;
+mod member;
 mod options;
 mod outcome;
 mod produce;
@@ -31,6 +33,8 @@ enum Command {
     Consume(consume::Args),
     /// List, create, describe and delete topics
     Topics(topics::Args),
+    /// List, describe and delete groups, and change where they stand
+    Groups(groups::Args),
     /// Have thousands of calls answered through Kafka while callers and nodes come and go
     Demo(demo::Args),
 }
@@ -58,6 +62,7 @@ async fn run(command: Command) -> Outcome {
         Command::Produce(args) => produce::run(args, interrupt).await,
         Command::Consume(args) => consume::run(args, interrupt).await,
         Command::Topics(args) => topics::run(args, interrupt).await,
+        Command::Groups(args) => groups::run(args, interrupt).await,
         Command::Demo(args) => demo::run(args, interrupt).await,
     }
 }

@@ -341,3 +341,89 @@ async fn topics_are_created_described_listed_and_deleted() {
     failed(topics(&["delete", "-t", "a"]).await, &["UNKNOWN_TOPIC_OR_PARTITION", "a"]);
     failed(topics(&["describe", "-t", "a"]).await, &["UNKNOWN_TOPIC_OR_PARTITION", "a"]);
 }
+
+async fn groups(address: &str, words: &[&str], more: &[&str]) -> Output {
+    run(&[&["groups"], words, &["-b", address], more].concat(), b"").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_goes_on_where_its_last_member_stopped() {
+    let (_broker, address) = broker(1).await;
+    done(produce(&address, &[], b"1\n2\n3\n4\n5\n").await);
+    let group = ["--group", "g", "--from-beginning", "-c", "2"];
+    assert_eq!(done(consume(&address, &group).await), "1\n2\n");
+    assert_eq!(
+        done(consume(&address, &group).await),
+        "3\n4\n",
+        "all of it was one batch, of which two were printed"
+    );
+    let lag = done(groups(&address, &["lag"], &["-g", "g"]).await);
+    assert_eq!(lag, "orders-0 committed=4 end=5 lag=1 member=-\n");
+    done(groups(&address, &["offsets", "reset"], &["-g", "g", "-t", "orders", "--to", "1"]).await);
+    let json = ["--group", "g", "-c", "1", "-f", "json", "--assignor", "cooperative-sticky"];
+    let out = done(consume(&address, &json).await);
+    let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0], serde_json::json!({ "event": "assigned", "partitions": [["orders", 0]] }));
+    assert_eq!((&lines[1]["offset"], &lines[1]["value"]), (&1.into(), &"2".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_share_a_topic_and_leave_when_interrupted() {
+    let (_broker, address) = broker(2).await;
+    let args = [
+        "consume",
+        "-b",
+        &address,
+        "-t",
+        "orders",
+        "--group",
+        "g",
+        "-f",
+        "json",
+        "-X",
+        "heartbeat.interval.ms=100",
+    ];
+    let mut first = spawn(&args);
+    let mut first_out = BufReader::new(first.stdout.take().unwrap()).lines();
+    let mut line = async |what: &str| {
+        let line = tokio::time::timeout(PATIENCE, first_out.next_line()).await.expect(what).unwrap().unwrap();
+        serde_json::from_str::<serde_json::Value>(&line).unwrap()
+    };
+    assert_eq!(line("the first member gets all").await["partitions"].as_array().unwrap().len(), 2);
+    let mut second = spawn(&args);
+    assert_eq!(line("the second comes").await["event"], "revoked");
+    assert_eq!(line("they share").await["partitions"].as_array().unwrap().len(), 1);
+    let described = done(groups(&address, &["describe"], &["-g", "g", "-f", "json"]).await);
+    let described: serde_json::Value = serde_json::from_str(&described).unwrap();
+    assert_eq!((&described["state"], described["members"].as_array().unwrap().len()), (&"Stable".into(), 2));
+    failed(groups(&address, &["delete"], &["-g", "g"]).await, &["NON_EMPTY_GROUP"]);
+    let listed = done(groups(&address, &["list"], &[]).await);
+    assert!(listed.starts_with("g Stable"), "{listed}");
+    interrupt(&second).await;
+    assert!(tokio::time::timeout(PATIENCE, second.wait()).await.unwrap().unwrap().success());
+    assert_eq!(line("the second leaves").await["event"], "revoked");
+    assert_eq!(line("all again").await["partitions"].as_array().unwrap().len(), 2);
+    interrupt(&first).await;
+    assert!(tokio::time::timeout(PATIENCE, first.wait()).await.unwrap().unwrap().success());
+    done(groups(&address, &["offsets", "delete"], &["-g", "g"]).await);
+    assert_eq!(done(groups(&address, &["lag"], &["-g", "g"]).await), "");
+    done(groups(&address, &["delete"], &["-g", "g"]).await);
+    assert_eq!(done(groups(&address, &["list"], &[]).await), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_makes_no_sense_with_a_group_is_refused() {
+    let (_broker, address) = broker(1).await;
+    for more in [&["--group", "g", "-p", "0"][..], &["--group", "g", "-o", "3"], &["--assignor", "range"]] {
+        assert_eq!(consume(&address, more).await.status.code(), Some(2), "{more:?}");
+    }
+    failed(consume(&address, &["--group", "g", "--assignor", "rang"]).await, &["no assignor `rang`"]);
+    failed(groups(&address, &["describe"], &["-g", "nowhere"]).await, &["GROUP_ID_NOT_FOUND"]);
+    failed(groups(&address, &["lag"], &["-g", "nowhere"]).await, &["GROUP_ID_NOT_FOUND"]);
+    failed(
+        groups(&address, &["offsets", "reset"], &["-g", "g", "--to", "end"]).await,
+        &["committed nothing"],
+    );
+    let beyond = ["-g", "g", "-t", "orders", "--to", "7"];
+    failed(groups(&address, &["offsets", "reset"], &beyond).await, &["orders-0", "but no 7"]);
+}
