@@ -244,7 +244,9 @@ impl Group {
             let timeout = self.settings.request_timeout;
             return (needed && self.coordinator.ask(now)).then(|| {
                 let what = What::Find(self.settings.group.clone());
-                Request { node: None, ticket: self.ticket(-1, Call::Find), timeout, what }
+                // Who is silent as a coordinator may be silent altogether.
+                let (avoid, timeout) = (self.coordinator.former(), timeout.min(self.settings.session_timeout));
+                Request { node: None, avoid, ticket: self.ticket(-1, Call::Find), timeout, what }
             });
         };
         let ticket = self.tickets + 1;
@@ -273,7 +275,7 @@ impl Group {
             What::Heartbeat(_) => Call::Member(Api::Heartbeat, identity),
             What::Commit(_) => Call::Member(Api::Commit, identity),
         };
-        Some(Request { node: Some(node), ticket: self.ticket(node, call), timeout, what })
+        Some(Request { node: Some(node), avoid: None, ticket: self.ticket(node, call), timeout, what })
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
