@@ -48,7 +48,7 @@ pub(crate) use requests::{CommitPlan, OffsetFetchPlan, Sender, coordinator_of, f
 
 use classic::Classic;
 use coordinator::Coordinator;
-use offsets::Offsets;
+use offsets::{Offsets, Standing};
 use reaction::{Api, Reaction};
 
 /// What a ticket stands for, and the identity it was asked under.
@@ -211,8 +211,12 @@ impl Group {
                 }
             }
             (Call::Member(Api::Commit, sent), Ok(Answer::Commit(answer))) => {
-                let stale = sent != *self.membership.identity();
-                let found = self.offsets.committed(now, ticket, &answer, stale, &mut self.events);
+                let standing = match sent == *self.membership.identity() {
+                    true if self.membership.is_asking() => Standing::Asking,
+                    true => Standing::Current,
+                    false => Standing::Former,
+                };
+                let found = self.offsets.committed(now, ticket, &answer, standing, &mut self.events);
                 if let Some((reaction, code)) = found {
                     if matches!(reaction, Reaction::Again | Reaction::Find) {
                         self.offsets.wait_to_commit(now, &self.settings.backoff, &mut self.random);
@@ -245,7 +249,8 @@ impl Group {
             return (needed && self.coordinator.ask(now)).then(|| {
                 let what = What::Find(self.settings.group.clone());
                 // Who is silent as a coordinator may be silent altogether.
-                let (avoid, timeout) = (self.coordinator.former(), timeout.min(self.settings.session_timeout));
+                let (avoid, timeout) =
+                    (self.coordinator.former(), timeout.min(self.settings.session_timeout));
                 Request { node: None, avoid, ticket: self.ticket(-1, Call::Find), timeout, what }
             });
         };

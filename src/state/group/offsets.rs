@@ -74,6 +74,16 @@ impl Commit {
     }
 }
 
+/// Under which identity an answered commit was sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Standing {
+    Current,
+    /// The present one, and JoinGroup is under way: the coordinator may be a generation ahead, and refuse it for that alone.
+    Asking,
+    /// Another than it has now.
+    Former,
+}
+
 /// What an answer means for the membership.
 pub(super) type Consequence = (Reaction, ErrorCode);
 
@@ -240,13 +250,13 @@ impl Offsets {
         self.commits_retry.later(now, backoff, random);
     }
 
-    /// What was committed and what was not. `stale`: the membership has another identity by now.
+    /// What was committed and what was not.
     pub(super) fn committed(
         &mut self,
         now: Instant,
         ticket: Ticket,
         answer: &OffsetCommitResponse,
-        stale: bool,
+        standing: Standing,
         events: &mut VecDeque<Event>,
     ) -> Option<Consequence> {
         let mut commit = self.under_way(ticket)?;
@@ -258,7 +268,14 @@ impl Offsets {
                 let name = TopicPartition::new(&*topic.name.0, of.partition_index);
                 let Some(place) = commit.left.remove(&name) else { continue };
                 let code = ErrorCode::from(of.error_code);
-                let reaction = reaction(Api::Commit, code);
+                let reaction = match reaction(Api::Commit, code) {
+                    Reaction::ForgetMember | Reaction::ForgetGeneration | Reaction::Rejoin
+                        if standing == Standing::Asking =>
+                    {
+                        Reaction::Again
+                    }
+                    reaction => reaction,
+                };
                 if reaction == Reaction::Accept {
                     commit.done.push((name, place.offset));
                     continue;
@@ -270,7 +287,7 @@ impl Offsets {
                 match reaction {
                     Reaction::Rejoin => error = error.retriable(true),
                     // The round that runs has moved on, and the partition may still be owned after it.
-                    Reaction::ForgetMember | Reaction::ForgetGeneration if stale => {
+                    Reaction::ForgetMember | Reaction::ForgetGeneration if standing == Standing::Former => {
                         error = Error::broker(
                             ErrorCode::REBALANCE_IN_PROGRESS,
                             "the offset was not committed: a round has passed meanwhile",

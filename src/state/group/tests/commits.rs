@@ -194,3 +194,20 @@ fn no_answer_to_an_offset_fetch_means_to_ask_again() {
     trace.fetched(ErrorCode::NONE, &[(0, 7, ErrorCode::NONE)]);
     assert_eq!(trace.told(), ["0 at Some(7)"]);
 }
+
+#[test]
+fn a_commit_does_not_wait_for_a_round_that_waits_for_others() {
+    let mut trace = Trace::stable(cooperative(), &[0]);
+    trace.group.subscribe(trace.now, topics(&["t", "u"]), None);
+    assert_eq!(trace.waiting(), ["join"]);
+    trace.commit(1, 0, 5);
+    trace.committed(ErrorCode::NONE);
+    assert_eq!(trace.told(), ["commit 1: 1"]);
+    // Between the two answers it would be refused.
+    trace.joined(2);
+    trace.commit(2, 0, 6);
+    assert_eq!(trace.waiting(), ["sync"]);
+    trace.synced(&[0]);
+    trace.committed(ErrorCode::NONE);
+    assert_eq!(trace.told(), ["commit 2: 1"]);
+}
