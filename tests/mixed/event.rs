@@ -12,7 +12,7 @@ pub(crate) enum Event {
     Committed(Vec<(Partition, i64)>),
     Trouble(String),
     Closed,
-    /// Noted by the test before it sends SIGKILL.
+    /// Noted by the test when it is dead by SIGKILL; the coordinator learns of it later.
     Killed,
     /// Noted by the test before it sends SIGSTOP, for longer than a session lasts: what it has is not its own any more, which it
     /// learns later.

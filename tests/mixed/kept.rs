@@ -41,7 +41,6 @@ fn kept_partitions_flow(mut scene: Scene<'_>, slow: Partner, others: [Partner; 2
             *read.entry(partition).or_default() += offsets.len();
         }
     }
-    // Java's own consumer does not read on while others take their time; ours must.
     let ours = |owner: usize| owner != 0 && outcome.is_ours(owner);
     let kept =
         before.iter().filter(|(partition, owner)| after.get(partition) == Some(owner) && ours(**owner));

@@ -7,11 +7,18 @@
 //! ```text
 //! cargo test --test mixed every_pair -- --ignored --nocapture
 //! ```
+//!
+//! A minute of chaos on three nodes is a test; ten, or as many as wanted, are a command:
+//!
+//! ```text
+//! MILENA_CHAOS_MINUTES=10 cargo test --test mixed chaos_for_as_long -- --ignored --nocapture
+//! ```
 #![allow(unreachable_pub, reason = "nothing here is public")]
 #[path = "../support/mod.rs"]
 mod support;
 
 mod alone;
+mod chaos;
 mod event;
 mod gone;
 mod history;

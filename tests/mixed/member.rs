@@ -97,9 +97,9 @@ impl Member {
 
     /// SIGKILL: it leaves no word.
     pub(crate) fn kill(&mut self) {
-        self.history.tell(Line { at: now(), member: self.index, event: Event::Killed });
         self.signal("KILL");
         let _ = self.keeper.wait();
+        self.history.tell(Line { at: now(), member: self.index, event: Event::Killed });
     }
 
     /// SIGSTOP. If it is for longer than a session, nothing that it has is its own any more.

@@ -58,3 +58,20 @@ fn every_pair_and_many_orders_share_every_assignor() {
         }
     }
 }
+
+/// Who shares what without us: a judge of the harness, and of what can be expected.
+#[test]
+#[ignore = "takes four minutes, and milena has no part in it"]
+fn foreign_members_share_groups() {
+    let classic = ASSIGNORS.map(Manner::classic);
+    let consumer = ["range", "uniform"].map(Manner::consumer);
+    for manner in classic.into_iter().chain(consumer) {
+        for first in 0..4 {
+            let mut order = [Java, Librdkafka, FranzGo, KafkaPython];
+            order.rotate_left(first);
+            if order[0].knows(manner) {
+                in_turn(NEWEST, manner, &order);
+            }
+        }
+    }
+}

@@ -235,6 +235,10 @@ impl<'a> Scene<'a> {
         Outcome { group: self.group.clone(), names: self.names.clone(), lines: told.lines.clone(), verdict }
     }
 
+    pub(crate) fn group(&self) -> &str {
+        &self.group
+    }
+
     pub(crate) fn manner(&self) -> Manner {
         self.manner
     }
