@@ -2,6 +2,7 @@
 //! Kafka. Data goes to stdout, everything else to stderr; the exit code is 0 only if all was done.
 #![forbid(unsafe_code)]
 
+mod assign;
 mod consume;
 mod demo;
 mod groups;
@@ -35,6 +36,8 @@ enum Command {
     Topics(topics::Args),
     /// List, describe and delete groups, and change where they stand
     Groups(groups::Args),
+    /// Tell who would read what in a group, without a cluster: one line of JSON for each on standard input
+    Assign(assign::Args),
     /// Have thousands of calls answered through Kafka while callers and nodes come and go
     Demo(demo::Args),
 }
@@ -63,6 +66,7 @@ async fn run(command: Command) -> Outcome {
         Command::Consume(args) => consume::run(args, interrupt).await,
         Command::Topics(args) => topics::run(args, interrupt).await,
         Command::Groups(args) => groups::run(args, interrupt).await,
+        Command::Assign(args) => assign::run(args, interrupt).await,
         Command::Demo(args) => demo::run(args, interrupt).await,
     }
 }

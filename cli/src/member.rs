@@ -61,7 +61,8 @@ impl Session {
     }
 
     async fn run(&mut self, args: &Args, interrupt: &mut Interrupt) -> Outcome {
-        while !interrupt.came() {
+        let mut done = false;
+        while !done && !interrupt.came() {
             let ready = tokio::select! {
                 biased;
                 event = self.consumer.next_event() => Some(event),
@@ -78,11 +79,7 @@ impl Session {
                 }
             };
             match event.ok_or("the client was closed")? {
-                ConsumerEvent::Batch(batch) => {
-                    if self.print(args, &batch)? {
-                        return Ok(());
-                    }
-                }
+                ConsumerEvent::Batch(batch) => done = self.print(args, &batch)?,
                 ConsumerEvent::Assigned(partitions) => self.tell(args, "assigned", &partitions)?,
                 ConsumerEvent::Revoked(partitions) => self.tell(args, "revoked", &partitions)?,
                 ConsumerEvent::Lost(partitions) => {

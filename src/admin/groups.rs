@@ -92,6 +92,24 @@ impl Admin {
     /// All groups that this client may see, by id: each node tells of those that it coordinates.
     ///
     /// Fails if a node cannot be asked, since its groups would be missing.
+    ///
+    /// Cancel safe: it only looks.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> milena::Result<()> {
+    /// # let broker = milena::broker::Broker::start().await?;
+    /// # broker.create_topic("orders", 1);
+    /// # let client = milena::Client::connect(&broker.address()).await?;
+    /// let admin = client.admin();
+    /// admin.alter_group_offsets("billing", [(("orders", 0), 0)]).await?;
+    /// for group in admin.list_groups().await? {
+    ///     let members = admin.describe_group(&group.id).await?.members;
+    ///     println!("{} has {} members and stands at {:?}", group.id, members.len(), admin.group_offsets(&group.id).await?);
+    /// }
+    /// admin.delete_groups(["billing"]).await?;
+    /// # Ok(()) }
+    /// ```
     pub async fn list_groups(&self) -> Result<Vec<GroupListing>> {
         let core = self.client.core();
         let (until, mut failures) = (now() + API_TIMEOUT, 0);
@@ -130,6 +148,8 @@ impl Admin {
     /// A group of the classic protocol and its members.
     ///
     /// Fails with `GROUP_ID_NOT_FOUND` if there is none.
+    ///
+    /// Cancel safe: it only looks.
     pub async fn describe_group(&self, id: &str) -> Result<GroupDescription> {
         let group: Arc<str> = id.into();
         let name = GroupId(text(id));
@@ -163,6 +183,8 @@ impl Admin {
     /// Deletes groups, with what they have committed.
     ///
     /// Fails with `NON_EMPTY_GROUP` if one has members, and with `GROUP_ID_NOT_FOUND` if there is none; those before it are deleted.
+    ///
+    /// Cancel safe: they may be deleted all the same.
     pub async fn delete_groups<T: AsRef<str>>(&self, ids: impl IntoIterator<Item = T>) -> Result<()> {
         let ids: Vec<Arc<str>> = ids.into_iter().map(|id| id.as_ref().into()).collect();
         for id in ids {
@@ -181,6 +203,8 @@ impl Admin {
     }
 
     /// What a group has committed; nothing, if there is no such group. Offsets that open transactions are about to replace are waited for.
+    ///
+    /// Cancel safe: it only looks.
     pub async fn group_offsets(&self, id: &str) -> Result<BTreeMap<TopicPartition, CommittedOffset>> {
         let found = self.client.core().group_offsets(&id.into(), None, API_TIMEOUT).await?;
         let found = found.into_iter().filter_map(|(name, place)| Some((name, CommittedOffset::from(place?))));
@@ -190,6 +214,8 @@ impl Admin {
     /// Sets where a group stands in these partitions, forward or back. The group is made if there is none.
     ///
     /// Fails with `UNKNOWN_MEMBER_ID` while the group has members, who would commit over it.
+    ///
+    /// Cancel safe: they may be set all the same.
     pub async fn alter_group_offsets(
         &self,
         id: &str,
@@ -215,6 +241,8 @@ impl Admin {
     /// Forgets where a group stands in these partitions.
     ///
     /// Fails with `GROUP_SUBSCRIBED_TO_TOPIC` where members read the topic, and with `GROUP_ID_NOT_FOUND` if there is no group.
+    ///
+    /// Cancel safe: they may be deleted all the same.
     pub async fn delete_group_offsets(
         &self,
         id: &str,

@@ -4,6 +4,8 @@
 //! | --- | --- | --- | --- |
 //! | [`RangeAssignor`] | `range` | eager | of each topic a run of partitions to each subscriber; equal topics side by side |
 //! | [`RoundRobinAssignor`] | `roundrobin` | eager | all partitions dealt in turn |
+//! | [`StickyAssignor`] | `sticky` | eager | loads balanced, with the fewest moves there can be |
+//! | [`CooperativeStickyAssignor`] | `cooperative-sticky` | cooperative | the same, and what stays is read on meanwhile |
 //!
 //! An [`Assignor`] is a pure function of a [`Group`]: no clock, no chance, no order of a hash table. On the wire the built-in ones
 //! are Java's, so that one group may have members of several clients, whichever leads.
@@ -77,7 +79,7 @@ pub trait Assignor: Debug + Send + Sync + 'static {
 
     /// The protocols it can work under; by default eager only.
     ///
-    /// A cooperative assignor must not hand out what another member may still hold.
+    /// A cooperative assignor must not hand out what another member may still hold, see [`Group::withhold`].
     fn protocols(&self) -> &[RebalanceProtocol] {
         &[RebalanceProtocol::Eager]
     }

@@ -1,5 +1,5 @@
 //! Of each topic a run of partitions to each subscriber.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::partitions::Partitions;
 use super::{Assignor, Group, GroupAssignment, GroupTopic};
@@ -127,16 +127,19 @@ pub(super) fn racks_matter<'a>(
     topics: impl IntoIterator<Item = &'a GroupTopic> + Clone,
     members: &[u32],
 ) -> bool {
-    let mut all: Vec<_> = topics.clone().into_iter().flat_map(|topic| topic.racks.iter().flatten()).collect();
-    all.sort_unstable();
-    all.dedup();
+    let all: BTreeSet<&str> = topics
+        .clone()
+        .into_iter()
+        .flat_map(|topic| topic.racks.iter().flatten())
+        .map(|rack| &**rack)
+        .collect();
     let meet = members.iter().filter_map(|member| group.members()[*member as usize].rack.as_ref());
     let everywhere = |topic: &GroupTopic| {
         topic.racks.len() == topic.partitions as usize
             && topic.racks.iter().all(|racks| racks.len() == all.len())
     };
     !all.is_empty()
-        && meet.into_iter().any(|rack| all.binary_search(&rack).is_ok())
+        && meet.into_iter().any(|rack| all.contains(&**rack))
         && !topics.into_iter().all(everywhere)
 }
 
@@ -152,8 +155,8 @@ fn match_racks(topics: &mut [Ranges<'_>]) {
             continue;
         }
         if let [place] = places[..] {
-            for seat in 0..members.len() {
-                let (group, topic, member) = (topics[place].group, topics[place].topic, members[seat]);
+            for (seat, member) in members.iter().enumerate() {
+                let (group, topic, member) = (topics[place].group, topics[place].topic, *member);
                 topics[place].fill(seat, |partition| in_rack(group, topic, partition, member));
             }
             continue;

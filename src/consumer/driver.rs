@@ -31,6 +31,9 @@ pub(super) struct Shared {
     pub(super) core: Arc<Core>,
     limits: Limits,
     inner: Mutex<Inner>,
+    /// Topics whose metadata the client keeps fresh for this consumer. Taken before `inner`, and held while the client is told, so that two
+    /// changes do not cross.
+    interest: Mutex<BTreeSet<Arc<str>>>,
     /// Wakes the driver.
     pub(super) wake: Notify,
     /// Tells of every change of positions and of the end.
@@ -52,8 +55,6 @@ pub(super) struct Inner {
     waiting: Option<Waker>,
     /// When the driver comes by itself.
     alarm: Option<Instant>,
-    /// Topics whose metadata the client keeps fresh for this consumer.
-    interest: BTreeSet<Arc<str>>,
 }
 
 /// Which answer belongs to a ticket.
@@ -82,8 +83,8 @@ impl Shared {
                 commits: Commits::default(),
                 waiting: None,
                 alarm: None,
-                interest: BTreeSet::new(),
             }),
+            interest: Mutex::default(),
             failed: Mutex::default(),
             wake: Notify::new(),
             changed: Notify::new(),
@@ -114,21 +115,22 @@ impl Shared {
 
     /// Tells the client of which topics it has to know.
     pub(super) fn follow_topics(&self) {
-        let (came, went) = {
-            let mut inner = self.lock();
-            let mut topics: BTreeSet<Arc<str>> = inner.machine.topics().into_iter().collect();
+        let mut interest = self.interest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = BTreeSet::new();
+        if !self.is_closed() {
+            let inner = self.lock();
+            topics.extend(inner.machine.topics());
             topics.extend(inner.membership.iter().flat_map(|membership| membership.group().topics()));
-            let came: Vec<_> = topics.difference(&inner.interest).cloned().collect();
-            let went: Vec<_> = inner.interest.difference(&topics).cloned().collect();
-            inner.interest = topics;
-            (came, went)
-        };
+        }
+        let came: Vec<_> = topics.difference(&interest).cloned().collect();
+        let went: Vec<_> = interest.difference(&topics).cloned().collect();
         if !came.is_empty() {
             self.core.want_topics(&came);
         }
         if !went.is_empty() {
             self.core.forget_topics(&went);
         }
+        *interest = topics;
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -142,14 +144,14 @@ impl Shared {
         }
         // A drop may come when the thread ends, and the runtime's clock is gone: to let go, any time will do.
         let now = if orderly { now() } else { Instant::now() };
-        let (interest, waiting, last) = {
+        let (waiting, last) = {
             let mut inner = self.lock();
             if orderly {
                 self.leave(&mut inner, now);
             }
             inner.machine.close(now);
             let last: Vec<_> = std::iter::from_fn(|| inner.machine.poll_request(now)).collect();
-            (std::mem::take(&mut inner.interest), inner.waiting.take(), last)
+            (inner.waiting.take(), last)
         };
         self.release();
         if orderly {
@@ -157,9 +159,7 @@ impl Shared {
             // The last commit and the farewell leave before anything is waited for.
             self.drive_member(now);
         }
-        if !interest.is_empty() {
-            self.core.forget_topics(&interest.into_iter().collect::<Vec<_>>());
-        }
+        self.follow_topics();
         self.forget_all_topics();
         if let Some(waiting) = waiting {
             waiting.wake();

@@ -85,12 +85,12 @@ impl Drop for Waiting<'_> {
 
 impl Shared {
     /// The application asks for more: it is done with what it was handed before.
-    pub(super) fn ask(&self) -> Waiting<'_> {
+    pub(super) fn ask(&self, listening: bool) -> Waiting<'_> {
         if let Some(member) = &self.member {
             let inner = &mut *self.lock();
             if let Some(membership) = &mut inner.membership {
                 member.went_away.store(false, Ordering::Release);
-                membership.ask(&mut inner.machine, now());
+                membership.ask(&mut inner.machine, now(), listening);
             }
             self.wake.notify_one();
         }
@@ -138,7 +138,7 @@ impl Shared {
             // Nobody may be waiting any more.
             let _ = waiter.send(error.map_or(Ok(()), Err));
         }
-        if topics && !self.is_closed() {
+        if topics {
             self.follow_topics();
             self.changed.notify_waiters();
         }

@@ -95,8 +95,8 @@ impl Consumer {
     /// As [`Consumer::next`], and tells also what the group gives to this consumer and takes from it, each in its place among the batches.
     ///
     /// From the first call on a partition that is taken away is kept until the call after the one that told of it, so that work on it can
-    /// be finished and committed. An application that does not care calls [`Consumer::next`]: then a partition is given up as soon
-    /// as the application is done with what it was handed of it.
+    /// be finished and committed. An application that does not care calls [`Consumer::next`]: then, and from that call on, a partition is given
+    /// up as soon as the application is done with what it was handed of it.
     ///
     /// # Errors
     /// As [`Consumer::next`].
@@ -121,11 +121,13 @@ impl Consumer {
             return Ok(Some(ConsumerEvent::Batch(rest)));
         }
         let shared = &self.handle.shared;
-        let waiting = shared.ask();
+        let waiting = shared.ask(listening);
         // A reader that always finds something must let others run now and then.
         let next =
             tokio::task::coop::cooperative(std::future::poll_fn(|cx| shared.poll_next(cx, listening))).await;
-        waiting.end();
+        if let Ok(Some(_)) = &next {
+            waiting.end();
+        }
         next
     }
 

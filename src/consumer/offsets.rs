@@ -41,10 +41,16 @@ impl ConsumerHandle {
         before: impl Into<CommittedOffset>,
     ) -> Result<()> {
         let (partition, before) = (partition.into(), before.into());
-        self.shared.command_all(|inner, _| match &mut inner.membership {
-            Some(membership) => membership.finish(&partition, before.offset, Some(&before.metadata)),
-            None => Err(groupless()),
-        })?
+        if self.shared.is_closed() {
+            return Err(Error::closed("the consumer"));
+        }
+        match &mut self.shared.lock().membership {
+            Some(membership) => membership.finish(&partition, before.offset, Some(&before.metadata))?,
+            None => return Err(groupless()),
+        }
+        // It may be what a revocation waits for.
+        self.shared.wake.notify_one();
+        Ok(())
     }
 
     /// Commits what is finished and was not committed yet. The commit has begun when this returns; waiting for its end is not necessary.

@@ -149,3 +149,23 @@ async fn a_commit_that_is_not_waited_for_goes_on() {
     tokio::time::sleep(SECOND).await;
     assert_eq!(committed(&client, 0).await, Some(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_timed_commit_rests_while_the_group_rebalances() {
+    let (broker, client) = start(Broker::builder()).await;
+    broker.create_topic("t", 2).unwrap();
+    fill(&broker, "t", 2, 0, 3);
+    let mut first = build(cooperative(&client).auto_commit_interval(SECOND)).await;
+    for _ in 0..6 {
+        next(&mut first).await;
+    }
+    broker.faults().add(Fault::on(Api::SYNC_GROUP).times(2).delay(20 * SECOND));
+    let mut second = build(cooperative(&client)).await;
+    let begin = tokio::time::Instant::now();
+    while begin.elapsed() < 60 * SECOND {
+        let _ = tokio::time::timeout(SECOND, first.next()).await;
+        let _ = tokio::time::timeout(SECOND, second.next()).await;
+    }
+    assert_eq!((first.assignment().len(), second.assignment().len()), (1, 1));
+    assert_eq!([committed(&client, 0).await, committed(&client, 1).await], [Some(3), Some(3)]);
+}

@@ -183,3 +183,41 @@ async fn a_stream_hands_out_nothing_of_a_batch_whose_partition_was_lost() {
     tokio::time::sleep(120 * SECOND).await;
     assert_eq!(within(next()).await, 0, "from where the group stands");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_stops_to_listen_holds_up_nobody() {
+    let (broker, client) = start(Broker::builder()).await;
+    broker.create_topic("t", 2).unwrap();
+    let mut first = build(cooperative(&client)).await;
+    assert_eq!(event(&mut first).await, "assigned 0 1");
+    let mut second = build(cooperative(&client)).await;
+    tokio::time::timeout(30 * SECOND, first.next()).await.unwrap_err();
+    assert_eq!(event(&mut second).await, "assigned 1");
+    assert_eq!(event(&mut first).await, "assigned 0", "who begins again is told what it has");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_leaves_after_an_error_is_missed() {
+    let (broker, client) = start(Broker::builder()).await;
+    broker.create_topic("t", 1).unwrap();
+    let strict = eager(&client).auto_offset_reset(OffsetReset::None).max_poll_interval(60 * SECOND);
+    let mut first = build(strict).await;
+    within(first.next()).await.unwrap_err();
+    assert_eq!(first.assignment().len(), 1);
+    tokio::time::sleep(61 * SECOND).await;
+    assert!(first.assignment().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resume_without_a_pause_in_a_round_rewinds_nothing() {
+    let (broker, client) = start(Broker::builder()).await;
+    broker.create_topic("t", 1).unwrap();
+    broker.create_topic("u", 1).unwrap();
+    fill(&broker, "t", 1, 0, 4);
+    let mut first = build(cooperative(&client)).await;
+    assert_eq!(event(&mut first).await, "assigned 0");
+    assert_eq!([event(&mut first).await, event(&mut first).await], ["0@0", "0@1"]);
+    first.subscribe(["t", "u"]).unwrap();
+    first.resume(("t", 0)).unwrap();
+    assert_eq!(event(&mut first).await, "0@2");
+}

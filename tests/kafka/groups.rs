@@ -6,7 +6,7 @@ use std::time::Duration;
 use milena::assignor::{
     Assignor, CooperativeStickyAssignor, RangeAssignor, RoundRobinAssignor, StickyAssignor,
 };
-use milena::{Batch, Client, Consumer, Record};
+use milena::{Batch, Client, CommittedOffset, Consumer, ConsumerEvent, ErrorCode, Record};
 
 use crate::on_calm_kafka;
 use crate::support::kafka::NEWEST;
@@ -102,4 +102,100 @@ fn share(version: &'static str) {
 #[test]
 fn two_members_share_a_topic_on_kafka_4_3() {
     share(NEWEST);
+}
+
+#[test]
+fn two_members_share_a_topic_on_kafka_3_9() {
+    share("3.9.2");
+}
+
+#[test]
+fn two_members_share_a_topic_on_kafka_2_8() {
+    share("2.8.2");
+}
+
+/// A static member that restarts, its leader's topics that grow, and the administrator's view, as real coordinators have them.
+fn details(version: &'static str) {
+    on_calm_kafka(version, 1, async |kafka, client| {
+        let topic = &*kafka.topic("details", 2);
+        let group = &*format!("details-{topic}");
+        let build = async |instance: &str| {
+            let builder = client.consumer().group(group).topics([topic]).group_instance_id(instance);
+            let builder = builder.assignors([Arc::new(CooperativeStickyAssignor::default()) as _]);
+            builder.heartbeat_interval(Duration::from_millis(200)).build().await.unwrap()
+        };
+        let told = async |consumer: &mut Consumer| loop {
+            match consumer.next_event().await.unwrap().unwrap() {
+                ConsumerEvent::Batch(_) => {}
+                event => return format!("{event:?}"),
+            }
+        };
+        let mut first = build("one").await;
+        assert_eq!(told(&mut first).await, format!("Assigned([{topic}-0, {topic}-1])"));
+        let mut second = build("two").await;
+        assert!(told(&mut first).await.starts_with("Revoked"));
+        let (quiet, assigned) =
+            tokio::join!(tokio::time::timeout(Duration::from_secs(1), first.next_event()), told(&mut second));
+        assert!(quiet.is_err() && assigned.starts_with("Assigned"), "{quiet:?} {assigned}");
+        // The second comes back, and the first does not learn of it.
+        second.close().await;
+        let mut second = build("two").await;
+        assert_eq!(told(&mut second).await, assigned);
+        assert!(tokio::time::timeout(Duration::from_secs(1), first.next_event()).await.is_err());
+
+        let admin = client.admin();
+        assert!(admin.list_groups().await.unwrap().iter().any(|listed| listed.id == group));
+        let described = admin.describe_group(group).await.unwrap();
+        assert_eq!((&*described.state, &*described.assignor), ("Stable", "cooperative-sticky"));
+        let instances: Vec<_> =
+            described.members.iter().map(|member| member.instance_id.as_deref()).collect();
+        assert!(instances.contains(&Some("one")) && instances.contains(&Some("two")), "{instances:?}");
+        let error = admin.delete_groups([group]).await.unwrap_err();
+        assert_eq!(error.code(), Some(ErrorCode::NON_EMPTY_GROUP));
+        let error = admin.alter_group_offsets(group, [((topic, 0), 0)]).await.unwrap_err();
+        assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_MEMBER_ID));
+        let error = admin.describe_group("nowhere").await.unwrap_err();
+        assert_eq!(error.code(), Some(ErrorCode::GROUP_ID_NOT_FOUND));
+
+        // The leader comes back, too, and sees to it that new partitions are read.
+        first.close().await;
+        let mut first = build("one").await;
+        assert!(told(&mut first).await.starts_with("Assigned"));
+        client.admin().create_partitions(topic, 4).await.unwrap();
+        let grown = async |consumer: &mut Consumer| {
+            while consumer.assignment().len() < 2 {
+                told(consumer).await;
+            }
+        };
+        tokio::join!(grown(&mut first), grown(&mut second));
+        // The older of two with one instance id is shut out.
+        let mut twin = build("one").await;
+        assert!(told(&mut twin).await.starts_with("Assigned"));
+        assert!(told(&mut first).await.starts_with("Lost"));
+        assert_eq!(first.next().await.unwrap_err().code(), Some(ErrorCode::FENCED_INSTANCE_ID));
+
+        let other = &*format!("other-{topic}");
+        admin
+            .alter_group_offsets(other, [((topic, 0), CommittedOffset::from(0).metadata("by hand"))])
+            .await
+            .unwrap();
+        let offsets = admin.group_offsets(other).await.unwrap();
+        assert_eq!(&*offsets[&(topic, 0).into()].metadata, "by hand");
+        admin.delete_group_offsets(other, [(topic, 0)]).await.unwrap();
+        assert!(admin.group_offsets(other).await.unwrap().is_empty());
+        admin.delete_groups([other]).await.unwrap_or_else(|error| {
+            // Without offsets it may be gone by itself.
+            assert_eq!(error.code(), Some(ErrorCode::GROUP_ID_NOT_FOUND));
+        });
+    });
+}
+
+#[test]
+fn details_of_a_group_on_kafka_4_3() {
+    details(NEWEST);
+}
+
+#[test]
+fn details_of_a_group_on_kafka_2_8() {
+    details("2.8.2");
 }

@@ -55,12 +55,13 @@ impl Table<'_> {
 }
 
 impl Plan<'_> {
-    /// Gives out what is free: of each topic to those that have least of it, in turn. Returns what each member has then, or what of it can
-    /// be handed out in a cooperative round.
-    pub(super) fn deal(mut self, round: bool) -> Vec<Partitions> {
+    /// Gives out what is free: of each topic to those that have least of it, in turn. Returns for each member what it was dealt: partitions,
+    /// each with who claims it.
+    pub(super) fn deal(&mut self) -> Vec<Vec<(u32, u32)>> {
         self.grants.sort_unstable();
         let (grants, room) = (std::mem::take(&mut self.grants), std::mem::take(&mut self.room));
-        let mut dealt: Vec<Vec<(u32, i32)>> = room.iter().map(|room| Vec::with_capacity(*room as usize)).collect();
+        let mut dealt: Vec<Vec<(u32, u32)>> =
+            room.iter().map(|room| Vec::with_capacity(*room as usize)).collect();
         let left = vec![0; self.classes.members.len()];
         let mut table = Table { classes: self.classes, room, left, seats: Vec::new(), turn: 0 };
         let mut has = vec![0; dealt.len()];
@@ -73,27 +74,13 @@ impl Plan<'_> {
             table.seats.sort_unstable();
             table.turn = 0;
             for job in &self.classes.job_classes[of_class[0].0 as usize].jobs {
-                let topic = self.classes.jobs[*job as usize].topic as usize;
-                self.deal_job(*job, &mut table, &mut has, |owner, member, number| {
-                    let handed_out = !round || self.claims.is_free_for(owner, member, topic, number);
-                    if handed_out {
-                        dealt[member as usize].push((topic as u32, number));
-                    }
-                    handed_out
-                });
+                self.deal_job(*job, &mut table, &mut has, &mut dealt);
             }
         }
-        let members = dealt.into_iter().enumerate();
-        members.map(|(member, dealt)| self.partitions(member as u32, dealt)).collect()
+        dealt
     }
 
-    fn deal_job(
-        &mut self,
-        job: u32,
-        table: &mut Table<'_>,
-        has: &mut [u32],
-        mut give: impl FnMut(u32, u32, i32) -> bool,
-    ) {
+    fn deal_job(&mut self, job: u32, table: &mut Table<'_>, has: &mut [u32], dealt: &mut [Vec<(u32, u32)>]) {
         let topic = self.classes.jobs[job as usize].topic as usize;
         let range = self.bases[topic]..self.bases[topic + 1];
         let mut free: Vec<usize> = Vec::new();
@@ -125,29 +112,44 @@ impl Plan<'_> {
                 None
             };
             let Some(member) = (if uneven { least() } else { table.next() }) else { break };
-            // What is withheld stays with those who claim it, of whom this member may be one.
-            if give(self.owners[partition], member, (partition - range.start) as i32) {
-                self.owners[partition] = member;
+            let claimant = std::mem::replace(&mut self.owners[partition], member);
+            dealt[member as usize].push((partition as u32, claimant));
+        }
+        for partition in range {
+            if let Some(has) = has.get_mut(self.owners[partition] as usize) {
+                *has = 0;
             }
         }
-        has.fill(0);
     }
 
-    /// What a member keeps of its claims, and what it was dealt.
-    fn partitions(&self, member: u32, dealt: Vec<(u32, i32)>) -> Partitions {
+    /// What a member keeps of its claims and what it was dealt; in a cooperative round without what others may still read.
+    pub(super) fn partitions(&self, member: u32, mut dealt: Vec<(u32, u32)>, round: bool) -> Partitions {
         let claims = &self.claims.partitions[member as usize];
         if dealt.is_empty() && claims.len() == self.loads[member as usize] as usize {
             return (**claims).clone();
         }
-        let mut all = dealt;
+        dealt.sort_unstable();
+        let is_dealt =
+            |partition: usize| dealt.binary_search_by_key(&(partition as u32), |dealt| dealt.0).is_ok();
+        let mut all: Vec<u32> = Vec::with_capacity(dealt.len() + claims.len());
         for (topic, numbers) in claims.iter() {
-            let kept = numbers.iter().filter(|number| self.owners[self.bases[topic] + **number as usize] == member);
-            all.extend(kept.map(|number| (topic as u32, *number)));
+            let places = numbers.iter().map(|number| self.bases[topic] + *number as usize);
+            let kept = places.filter(|partition| self.owners[*partition] == member && !is_dealt(*partition));
+            all.extend(kept.map(|partition| partition as u32));
         }
+        let free = |(partition, claimant): &&(u32, u32)| {
+            !round || self.claims.is_free_for(*claimant, member, *partition as usize, self.bases)
+        };
+        all.extend(dealt.iter().filter(free).map(|(partition, _)| *partition));
         all.sort(); // two sorted runs, which this merges
-        all.dedup();
         let mut partitions = Partitions::with_capacity((self.bases.len() - 1).min(all.len()), all.len());
-        all.into_iter().for_each(|(topic, number)| partitions.push(topic as usize, number));
+        let mut topic = 0;
+        for partition in all {
+            while partition as usize >= self.bases[topic + 1] {
+                topic += 1;
+            }
+            partitions.push(topic, (partition as usize - self.bases[topic]) as i32);
+        }
         partitions
     }
 }

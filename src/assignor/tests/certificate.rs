@@ -31,7 +31,8 @@ pub(super) fn valid_owners(case: &Case) -> BTreeMap<Place, usize> {
     let mut owners = BTreeMap::new();
     for (place, claims) in claims {
         let newest = claims.iter().map(|claim| claim.0).max().unwrap();
-        let newest: Vec<usize> = claims.iter().filter(|claim| claim.0 == newest).map(|claim| claim.1).collect();
+        let newest: Vec<usize> =
+            claims.iter().filter(|claim| claim.0 == newest).map(|claim| claim.1).collect();
         if let [owner] = newest[..]
             && case.members[owner].topics.contains(&place.0)
         {
@@ -75,21 +76,26 @@ pub(super) fn owners(case: &Case, plan: &[Partitions]) -> Result<BTreeMap<Place,
 /// Whether a partition has no replica in the rack of a member.
 pub(super) fn across(case: &Case, place: Place, member: usize) -> bool {
     let racks = case.racks.get(place.0).and_then(|racks| racks.get(place.1 as usize));
-    case.racks_matter()
-        && case.members[member].rack.is_some_and(|rack| racks.is_none_or(|racks| !racks.contains(&rack)))
+    case.members[member].rack.is_some_and(|rack| racks.is_none_or(|racks| !racks.contains(&rack)))
 }
 
-fn price(case: &Case, valid: &BTreeMap<Place, usize>, place: Place, member: usize) -> (i64, i64) {
+fn price(
+    case: &Case,
+    (valid, racks): (&BTreeMap<Place, usize>, bool),
+    place: Place,
+    member: usize,
+) -> (i64, i64) {
     let moves = valid.get(&place).is_some_and(|owner| *owner != member);
-    (i64::from(moves), i64::from(across(case, place, member)))
+    let across = racks && across(case, place, member);
+    (i64::from(moves), i64::from(across))
 }
 
 pub(super) fn cost(case: &Case, owners: &BTreeMap<Place, usize>) -> Cost {
-    let valid = valid_owners(case);
+    let (valid, racks) = (valid_owners(case), case.racks_matter());
     let mut loads = vec![0; case.members.len()];
     let mut cost = Cost { squares: 0, moves: 0, across: 0 };
     for (place, member) in owners {
-        let (moves, across) = price(case, &valid, *place, *member);
+        let (moves, across) = price(case, (&valid, racks), *place, *member);
         cost.moves += moves;
         cost.across += across;
         loads[*member] += 1i64;
@@ -101,16 +107,20 @@ pub(super) fn cost(case: &Case, owners: &BTreeMap<Place, usize>) -> Cost {
 /// What makes a plan not the best: a ring of members that hand partitions on, perhaps through a change of loads, at a profit.
 ///
 /// `weights` are the prices of a move and of a partition across racks; squares of loads outweigh both.
-pub(super) fn improvement(case: &Case, owners: &BTreeMap<Place, usize>, weights: (i64, i64)) -> Option<String> {
+pub(super) fn improvement(
+    case: &Case,
+    owners: &BTreeMap<Place, usize>,
+    weights: (i64, i64),
+) -> Option<String> {
     const SQUARES: i64 = 1 << 40;
-    let valid = valid_owners(case);
+    let (valid, racks) = (valid_owners(case), case.racks_matter());
     let sink = case.members.len();
     let mut arcs: BTreeMap<(usize, usize), i64> = BTreeMap::new();
     let mut loads = vec![0i64; sink];
     for (place, from) in owners {
         loads[*from] += 1;
         let weigh = |member| {
-            let (moves, across) = price(case, &valid, *place, member);
+            let (moves, across) = price(case, (&valid, racks), *place, member);
             moves * weights.0 + across * weights.1
         };
         for to in (0..sink).filter(|to| to != from && case.members[*to].topics.contains(&place.0)) {
@@ -154,13 +164,13 @@ pub(super) fn brute_force(case: &Case, racks_first: bool) -> (i64, i64, i64) {
     let valid = valid_owners(case);
     let mut best = (i64::MAX, 0, 0);
     let mut loads = vec![0i64; case.members.len()];
-    search(case, &valid, &places, &mut loads, (0, 0), racks_first, &mut best);
+    search(case, (&valid, case.racks_matter()), &places, &mut loads, (0, 0), racks_first, &mut best);
     best
 }
 
 fn search(
     case: &Case,
-    valid: &BTreeMap<Place, usize>,
+    valid: (&BTreeMap<Place, usize>, bool),
     places: &[Place],
     loads: &mut Vec<i64>,
     so_far: (i64, i64),
@@ -182,4 +192,43 @@ fn search(
             loads[member] -= 1;
         }
     }
+}
+
+/// Whether some ring of hand-overs makes the sum of the squares of what each member has of each topic less, at no other cost.
+pub(super) fn can_be_evener(case: &Case, owners: &BTreeMap<Place, usize>) -> bool {
+    const MOVE: i64 = 1 << 20;
+    const SQUARES: i64 = 1 << 40;
+    let valid = valid_owners(case);
+    let (topics, members) = (case.topics.len(), case.members.len());
+    let (mut has, mut own) = (vec![vec![0i64; members]; topics], vec![vec![0i64; members]; topics]);
+    owners.iter().for_each(|((topic, _), member)| has[*topic][*member] += 1);
+    valid.iter().for_each(|((topic, _), member)| own[*topic][*member] += 1);
+    let mut arcs = Vec::new();
+    let sink = topics + members;
+    for member in 0..members {
+        let load: i64 = has.iter().map(|has| has[member]).sum();
+        arcs.push((topics + member, sink, SQUARES * (2 * load + 1)));
+        if load > 0 {
+            arcs.push((sink, topics + member, -SQUARES * (2 * load - 1)));
+        }
+        for topic in case.members[member].topics.iter().copied() {
+            let (has, own) = (has[topic][member], own[topic][member]);
+            arcs.push((topic, topics + member, if has < own { 0 } else { MOVE } + 2 * has + 1));
+            if has > 0 {
+                arcs.push((topics + member, topic, if has <= own { 0 } else { -MOVE } - (2 * has - 1)));
+            }
+        }
+    }
+    let mut distance = vec![0i64; sink + 1];
+    let mut relax = || {
+        let mut changed = false;
+        for (from, to, cost) in &arcs {
+            if distance[*from] + cost < distance[*to] {
+                distance[*to] = distance[*from] + cost;
+                changed = true;
+            }
+        }
+        changed
+    };
+    (0..=sink + 1).all(|_| relax())
 }

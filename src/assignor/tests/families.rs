@@ -3,7 +3,9 @@ use rand::prelude::*;
 
 use super::{Case, Member};
 
-pub(super) const FAMILIES: [(&str, fn(&mut StdRng) -> Case); 5] = [
+type Family = fn(&mut StdRng) -> Case;
+
+pub(super) const FAMILIES: [(&str, Family); 5] = [
     ("general", general),
     ("random owner", random_owner),
     ("uniform", uniform),
@@ -27,7 +29,7 @@ fn empty(rng: &mut StdRng, equal: bool) -> Case {
         generation: 1,
         ..Member::default()
     });
-    Case { members: members.collect(), topics, racks: vec![] }
+    Case { members: members.collect(), topics, ..Case::default() }
 }
 
 /// Changes a group as life does: a member comes or goes, a subscription changes, a topic grows.

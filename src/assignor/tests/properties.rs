@@ -1,7 +1,7 @@
 //! Random groups, each plan certified: valid, balanced, the fewest moves, always the same.
 use rand::prelude::*;
 
-use super::certificate::{Cost, brute_force, cost, improvement, owners, valid_owners};
+use super::certificate::{Cost, brute_force, can_be_evener, cost, improvement, owners, valid_owners};
 use super::families::{FAMILIES, on_racks};
 use super::*;
 
@@ -15,6 +15,7 @@ struct Tally {
     not_best: usize,
     permuted: usize,
     unstable: usize,
+    uneven: usize,
     moves: i64,
 }
 
@@ -47,6 +48,7 @@ fn certify(family: usize, seeds: std::ops::Range<u64>, racks: bool) -> Tally {
                 tally.not_best += 1;
                 println!("seed {seed}: {error}: {case:?} {plan:?}");
             }
+            tally.uneven += usize::from(!racks && can_be_evener(&case, &found));
             let again = assignor.plan(&case.group(|list| list.shuffle(rng))).partitions;
             tally.permuted += usize::from(again != plan);
             let fixed = assignor.plan(&case.after(&plan, 9).group(|_| {})).partitions;
@@ -132,7 +134,9 @@ fn cooperative_rounds(seeds: u64) {
             assert!(handed.iter().all(|place| places(plan.partitions(member)).contains(place)));
         }
     }
-    println!("{seeds} cooperative rounds: {unsafe_} unsafe hand-outs, {withheld} withheld, {wrongly} needlessly");
+    println!(
+        "{seeds} cooperative rounds: {unsafe_} unsafe hand-outs, {withheld} withheld, {wrongly} needlessly"
+    );
     assert_eq!((unsafe_, wrongly), (0, 0));
     assert!(withheld > 0);
 }
@@ -170,4 +174,43 @@ fn two_rounds_settle_and_move_no_more_than_one_eager_plan() {
         }
         assert!(!valid_owners(&case).is_empty() || moves(&second).moves == 0);
     }
+}
+
+#[test]
+fn the_certificate_refuses_what_is_worse() {
+    for (given, plans) in [
+        // What Java makes of it: unbalanced, though no single hand-over helps.
+        (
+            "t0:1 t1:2 | A t0,t1 @1 t1-0 t1-1 | B t0,t1 @1 t0-0 | C t0",
+            [
+                vec![vec![(1, 0), (1, 1)], vec![(0, 0)], vec![]],
+                vec![vec![(1, 0)], vec![(1, 1)], vec![(0, 0)]],
+            ],
+        ),
+        // Two moves, and one.
+        (
+            "t0:3 t1:2 | A t0,t1 @1 t0-0 t0-2 t1-1 | B t0,t1 @1 t0-1 t1-0 | C t1",
+            [
+                vec![vec![(0, 0), (0, 2)], vec![(0, 1), (1, 1)], vec![(1, 0)]],
+                vec![vec![(0, 0), (0, 2)], vec![(0, 1), (1, 0)], vec![(1, 1)]],
+            ],
+        ),
+    ] {
+        let case = Case::read(given);
+        let [worse, best] = plans.map(|plan| {
+            let plan: Vec<Partitions> = plan
+                .into_iter()
+                .map(|places: Vec<(usize, i32)>| {
+                    let mut partitions = Partitions::default();
+                    places.into_iter().for_each(|(topic, number)| partitions.push(topic, number));
+                    partitions
+                })
+                .collect();
+            improvement(&case, &owners(&case, &plan).unwrap(), MOVES_FIRST)
+        });
+        assert!(worse.is_some() && best.is_none(), "{given}: {worse:?} {best:?}");
+    }
+    let case = Case::read("t0:2 t1:2 | A t0,t1 | B t0,t1");
+    let owners = [((0, 0), 0), ((0, 1), 0), ((1, 0), 1), ((1, 1), 1)].into();
+    assert!(can_be_evener(&case, &owners));
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 
-use super::Settings;
 use crate::assignor::{Assignor, Group, GroupAssignment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::consumer_protocol::{Assignment, NEWEST, Numbers, Subscription, TopicNumbers};
@@ -54,13 +53,17 @@ impl Round {
         &self,
         assignor: &dyn Assignor,
         cluster: &Cluster,
-        settings: &Settings,
     ) -> Result<Vec<(Arc<str>, Bytes)>> {
+        let read = |member: &'_ JoinGroupResponseMember| {
+            Subscription::decode(&member.metadata).map(|of| of.rack.is_some())
+        };
+        // Racks are of no use where no member says where it stands.
+        let racks = self.members.iter().any(|member| read(member).unwrap_or(false));
         let mut group = Group::builder();
         for topic in &self.topics {
             let count = partitions(cluster, topic).unwrap_or(0);
             let mut entry = group.topic(topic, i32::try_from(count).unwrap_or(i32::MAX));
-            if settings.rack.is_some() {
+            if racks {
                 for (at, partition) in
                     cluster.topic(topic).iter().flat_map(|topic| topic.partitions.iter().enumerate())
                 {

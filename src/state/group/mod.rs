@@ -128,6 +128,7 @@ impl Group {
     pub(crate) fn close(&mut self, now: Instant, id: u64, last: BTreeMap<TopicPartition, Place>) {
         self.closed = true;
         self.membership.asked(now, true);
+        self.offsets.close();
         if !last.is_empty() && self.membership.identity().generation >= 0 {
             self.offsets.commit_last(id, last, self.membership.sender(), now + self.settings.request_timeout);
         }
@@ -243,10 +244,8 @@ impl Group {
 
     pub(crate) fn poll_request(&mut self, now: Instant) -> Option<Request> {
         let Some(node) = self.coordinator.node() else {
-            let needed =
-                !self.closed && (self.membership.needs_coordinator() || self.offsets.needs_coordinator());
             let timeout = self.settings.request_timeout;
-            return (needed && self.coordinator.ask(now)).then(|| {
+            return (self.needs_coordinator() && self.coordinator.ask(now)).then(|| {
                 let what = What::Find(self.settings.group.clone());
                 // Who is silent as a coordinator may be silent altogether.
                 let (avoid, timeout) =
@@ -313,11 +312,13 @@ impl Group {
 
     /// Whether the last requests before leaving are answered, or given up.
     pub(crate) fn is_gone(&self) -> bool {
-        self.closed
-            && !self
-                .calls
-                .values()
-                .any(|(_, call)| matches!(call, Call::Leave | Call::Member(Api::Commit, _)))
+        let is_last = |(_, call): &(i32, Call)| matches!(call, Call::Leave | Call::Member(Api::Commit, _));
+        self.closed && !self.needs_coordinator() && !self.calls.values().any(is_last)
+    }
+
+    /// Whether there is something to say to it.
+    fn needs_coordinator(&self) -> bool {
+        self.membership.needs_coordinator() || self.offsets.needs_coordinator()
     }
 
     /// `group.id`.

@@ -21,6 +21,8 @@ pub(super) struct Offsets {
     commits: VecDeque<Commit>,
     /// The commit before leaving, which waits for nobody.
     last: Option<(Commit, Sender)>,
+    /// No commit is tried again.
+    closed: bool,
     committing: Option<Ticket>,
     commits_retry: Retry,
     wanted: BTreeSet<TopicPartition>,
@@ -114,6 +116,13 @@ impl Offsets {
         self.last = Some((Commit { id, left: offsets, done: Vec::new(), error: None, until }, sender));
     }
 
+    /// Nothing but the last commit is of use any more; nobody waits for others.
+    pub(super) fn close(&mut self) {
+        (self.committing, self.asked, self.closed) = (None, None, true);
+        self.commits.clear();
+        self.wanted.clear();
+    }
+
     /// Nothing more will be committed or found.
     pub(super) fn fail(&mut self, error: &Error, events: &mut VecDeque<Event>) {
         self.committing = None;
@@ -194,7 +203,7 @@ impl Offsets {
     }
 
     pub(super) fn needs_coordinator(&self) -> bool {
-        !self.commits.is_empty() || !self.wanted.is_empty()
+        self.last.is_some() || !self.commits.is_empty() || !self.wanted.is_empty()
     }
 
     /// Of use while the coordinator is known, and commits may be sent.
@@ -230,7 +239,7 @@ impl Offsets {
         events: &mut VecDeque<Event>,
     ) {
         let Some(commit) = self.under_way(ticket) else { return };
-        if again && commit.until > now {
+        if again && commit.until > now && !self.closed {
             self.commits.push_front(commit);
         } else {
             commit.fail(error.in_api("OffsetCommit"), events);
@@ -333,6 +342,7 @@ impl Offsets {
                 let error = Error::broker(code, "the offsets could not be committed in time");
                 commit.fail(error.in_api("OffsetCommit"), events);
             }
+            false if self.closed => commit.end(events),
             false => self.commits.push_front(commit),
         }
         consequence

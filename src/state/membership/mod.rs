@@ -166,9 +166,13 @@ impl Membership {
         }
     }
 
-    /// The application asks for more: it is done with what it was told and handed before.
-    pub(crate) fn ask(&mut self, reader: &mut Consumer, now: Instant) {
+    /// The application asks for more, and takes notices or not: it is done with what it was told and handed before.
+    pub(crate) fn ask(&mut self, reader: &mut Consumer, now: Instant, listening: bool) {
         self.group.asked(now, true);
+        if !listening {
+            self.listening = false;
+            self.notices.clear();
+        }
         if self.settings.auto_store
             && let Some(progress) = self.last.take().and_then(|last| self.progress.get_mut(&last))
         {
@@ -195,7 +199,7 @@ impl Membership {
         self.last = Some(name.clone());
     }
 
-    /// The next notice, which is handed out. From the first call on the application is told of everything.
+    /// The next notice, which is handed out. Who begins to take them is told first what it has.
     pub(crate) fn take_notice(&mut self, now: Instant) -> Option<Notice> {
         if !std::mem::replace(&mut self.listening, true) {
             let owned: Vec<_> = self.progress.keys().cloned().collect();

@@ -111,7 +111,7 @@ impl Classic {
     fn lead(&mut self, cluster: &Cluster) -> Result<Vec<(Arc<str>, Bytes)>> {
         let State::Leading { round, .. } = &self.state else { return Ok(Vec::new()) };
         let Some(assignor) = self.settings.assignors.get(self.protocol) else { return Ok(Vec::new()) };
-        let assignments = round.assign(&**assignor, cluster, &self.settings)?;
+        let assignments = round.assign(&**assignor, cluster)?;
         self.watched = Some(round.counts(cluster));
         if !round.skip {
             return Ok(assignments);

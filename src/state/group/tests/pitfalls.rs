@@ -217,3 +217,12 @@ fn a_lost_member_gave_up_what_it_was_giving_up_a_second_time() {
     trace.synced(&[0]);
     assert_eq!(trace.told(), ["assigned 0"]);
 }
+
+#[test]
+fn metadata_that_was_not_asked_for_just_now_delayed_every_round() {
+    let mut trace = Trace::new(eager());
+    trace.pass(200 * SECOND);
+    trace.find();
+    trace.leads(1, &[("me", subscription(&["t"], &[], -1))]);
+    assert_eq!(trace.waiting(), ["sync"], "what is known of the topic is enough");
+}

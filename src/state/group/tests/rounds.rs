@@ -335,3 +335,38 @@ fn unsubscribing_gives_up_and_leaves() {
     trace.pass(100 * SECOND);
     assert_eq!(trace.waiting(), ["leave"], "no heartbeats any more");
 }
+
+#[test]
+fn a_member_that_closes_while_the_coordinator_is_away_finds_it_to_leave() {
+    let mut trace = Trace::stable(eager(), &[0]);
+    trace.pass(3 * SECOND);
+    trace.beats(ErrorCode::NOT_COORDINATOR);
+    trace.group.close(trace.now, 9, BTreeMap::from([(names(&[0]).remove(0), place(5))]));
+    assert!(trace.waiting().is_empty() && !trace.group.is_gone());
+    trace.pass(SECOND);
+    trace.find();
+    assert_eq!(trace.waiting(), ["commit", "leave"]);
+    trace.committed(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
+    trace.break_off("leave");
+    assert!(trace.group.is_gone(), "once is enough");
+}
+
+#[test]
+fn racks_count_where_a_member_names_one() {
+    let mut trace = Trace::new(eager());
+    let mut racks = Cluster::clone(&cluster(&[("t", 2)]));
+    for (id, rack) in [(1, "a"), (2, "b")] {
+        racks.nodes.insert(id, Node { id, host: "n".into(), port: 1, rack: Some(rack.into()) });
+    }
+    let topic = Arc::make_mut(racks.topics.get_mut("t").unwrap());
+    topic.partitions[0].replicas = vec![2];
+    trace.group.handle_metadata(trace.now, &Arc::new(racks));
+    trace.find();
+    let in_rack =
+        |rack| Subscription { topics: vec!["t"], rack: Some(rack), ..Subscription::default() }.encode(NEWEST);
+    trace.leads(1, &[("me", in_rack("a")), ("you", in_rack("b"))]);
+    let request = trace.take("sync");
+    let What::Sync(plan) = &request.what else { unreachable!() };
+    let given: Vec<_> = plan.assignments.iter().map(|(member, bytes)| (&**member, bytes.clone())).collect();
+    assert_eq!(given, [("me", assignment(&[1])), ("you", assignment(&[0]))], "each what is near");
+}
