@@ -48,7 +48,7 @@ pub(crate) use requests::{CommitPlan, OffsetFetchPlan, Sender, coordinator_of, f
 
 use classic::Classic;
 use coordinator::Coordinator;
-use offsets::{Offsets, Standing};
+use offsets::Offsets;
 use reaction::{Api, Reaction};
 
 /// What a ticket stands for, and the identity it was asked under.
@@ -212,12 +212,8 @@ impl Group {
                 }
             }
             (Call::Member(Api::Commit, sent), Ok(Answer::Commit(answer))) => {
-                let standing = match sent == *self.membership.identity() {
-                    true if self.membership.is_asking() => Standing::Asking,
-                    true => Standing::Current,
-                    false => Standing::Former,
-                };
-                let found = self.offsets.committed(now, ticket, &answer, standing, &mut self.events);
+                let overtaken = sent != *self.membership.identity() || self.membership.is_asking();
+                let found = self.offsets.committed(now, ticket, &answer, overtaken, &mut self.events);
                 if let Some((reaction, code)) = found {
                     if matches!(reaction, Reaction::Again | Reaction::Find) {
                         self.offsets.wait_to_commit(now, &self.settings.backoff, &mut self.random);

@@ -27,6 +27,32 @@ fn a_commit_in_a_cooperative_round_got_illegal_generation_and_all_was_declared_l
 }
 
 #[test]
+fn a_commit_that_a_round_overtook_was_refused_although_the_partition_was_kept() {
+    let mut trace = Trace::stable(cooperative(), &[0, 1]);
+    trace.group.subscribe(trace.now, topics(&["t", "u"]), None);
+    assert_eq!(trace.waiting(), ["join"]);
+    trace.group.commit(
+        1,
+        names(&[0, 1]).into_iter().map(|name| (name, place(5))).collect(),
+        trace.now + 30 * SECOND,
+    );
+    trace.joined(2);
+    trace.synced(&[0]);
+    assert_eq!(trace.told(), ["revoke 1"]);
+    trace.revoked();
+    trace.committed(ErrorCode::ILLEGAL_GENERATION);
+    assert!(trace.told().is_empty());
+    // What was kept goes out again; what was given up does not.
+    trace.pass(SECOND);
+    let request = trace.take("commit");
+    let What::Commit(plan) = &request.what else { unreachable!() };
+    assert_eq!((plan.sender.identity.generation, plan.offsets.len()), (2, 1));
+    trace.open.push(request);
+    trace.committed(ErrorCode::NONE);
+    assert_eq!(trace.told(), ["commit 1: 1 REBALANCE_IN_PROGRESS retriable"]);
+}
+
+#[test]
 fn a_join_overtook_a_commit_under_way() {
     let mut trace = Trace::stable(cooperative(), &[0]);
     trace.commit(1, 0, 5);
