@@ -302,5 +302,6 @@ impl Outcome {
         for (what, count) in troubles {
             println!("  {count} x {what}");
         }
+        self.verdict.foreign.iter().for_each(|what| println!("  not ours: {what}"));
     }
 }

@@ -81,8 +81,10 @@ pub(crate) fn take_turns(mut scene: Scene<'_>, order: &[Partner]) {
     }
     let outcome = scene.end();
     wrong.extend(outcome.verdict.wrong.iter().cloned());
-    // A leader of ours moves as few as can be; while others lead, that is theirs to answer for.
-    if manner.assignor.ends_with("sticky") && order.first() == Some(&Partner::Milena) {
+    // A leader of ours moves as few as can be. While others lead, that is theirs to answer for; and franz-go's eager members claim nothing.
+    let leads = order.first() == Some(&Partner::Milena);
+    let alone = order.iter().all(|partner| *partner == Partner::Milena);
+    if leads && manner.assignor == "cooperative-sticky" || alone && manner.assignor == "sticky" {
         let joins = steps.iter().filter(|step| step.what.ends_with("joins"));
         for Step { what, moved, needed, .. } in joins.filter(|step| step.moved != step.needed) {
             wrong.push(format!("{what}: {moved} partitions moved, and {needed} suffice"));

@@ -9,6 +9,8 @@ use crate::support::kafka::Partition;
 pub(crate) struct Verdict {
     /// Broken promises.
     pub(crate) wrong: Vec<String>,
+    /// What members of other clients did among themselves that they should not have done.
+    pub(crate) foreign: Vec<String>,
     pub(crate) records: usize,
     /// Records that were read again: what was read by a member that was killed, or lost its partition, and not committed.
     pub(crate) again: usize,
@@ -56,9 +58,11 @@ pub(crate) fn judge(lines: &[Line], names: &[String], written: &[(Partition, i64
     let start = lines.first().map_or(0, |line| line.at);
     for line in lines {
         let member = line.member;
-        let mut wrong = |what: String| {
+        let ours = |member: usize| names[member].starts_with("Milena");
+        let mut judged = |with_us: bool, what: String| {
             let at = (line.at - start) as f64 / 1e6;
-            verdict.wrong.push(format!("{at:.3} s: {}: {what}", names[member]));
+            let findings = if with_us { &mut verdict.wrong } else { &mut verdict.foreign };
+            findings.push(format!("{at:.3} s: {}: {what}", names[member]));
         };
         match &line.event {
             Event::Assigned(partitions) => {
@@ -67,10 +71,9 @@ pub(crate) fn judge(lines: &[Line], names: &[String], written: &[(Partition, i64
                     let account = accounts.entry(partition).or_default();
                     if let Some(other) = account.holder {
                         let since = (other.since - start) as f64 / 1e6;
-                        wrong(format!(
-                            "gets {partition:?}, which {} has had since {since:.3} s",
-                            names[other.member]
-                        ));
+                        let name = &names[other.member];
+                        let what = format!("gets {partition:?}, which {name} has had since {since:.3} s");
+                        judged(ours(member) || ours(other.member), what);
                     }
                     account.holder = Some(Holder { member, since: line.at });
                     account.fresh = true;
@@ -87,7 +90,7 @@ pub(crate) fn judge(lines: &[Line], names: &[String], written: &[(Partition, i64
                     }
                     let account = accounts.entry(partition).or_default();
                     if account.holder.is_none_or(|holder| holder.member != member) {
-                        wrong(format!("gives up {partition:?}, which it does not have"));
+                        judged(ours(member), format!("gives up {partition:?}, which it does not have"));
                         continue;
                     }
                     (account.holder, account.parting) = (None, parting);
@@ -99,9 +102,10 @@ pub(crate) fn judge(lines: &[Line], names: &[String], written: &[(Partition, i64
                         (account.holder, account.parting) = (None, Parting::Lost);
                         match line.event {
                             Event::Halted => drop(halted.entry(member).or_default().insert(partition)),
-                            Event::Closed => {
-                                wrong(format!("left, and told of {partition:?} neither revoked nor lost"))
-                            }
+                            Event::Closed => judged(
+                                ours(member),
+                                format!("left, and told of {partition:?} neither revoked nor lost"),
+                            ),
                             _ => {}
                         }
                     }
@@ -117,13 +121,13 @@ pub(crate) fn judge(lines: &[Line], names: &[String], written: &[(Partition, i64
                 if is_stale {
                     verdict.stale += offsets.len();
                 } else if account.holder.is_none_or(|holder| holder.member != member) {
-                    wrong(format!("reads {partition:?} from {first}, which it does not have"));
+                    judged(ours(member), format!("reads {partition:?} from {first}, which it does not have"));
                 }
                 if !is_stale && std::mem::take(&mut account.fresh) && first < account.committed {
-                    wrong(format!(
-                        "begins {partition:?} at {first}, and {} was committed",
-                        account.committed
-                    ));
+                    judged(
+                        ours(member),
+                        format!("begins {partition:?} at {first}, and {} was committed", account.committed),
+                    );
                 }
                 let new = offsets.iter().filter(|offset| account.read.insert(**offset)).count();
                 verdict.records += new;
@@ -137,10 +141,16 @@ pub(crate) fn judge(lines: &[Line], names: &[String], written: &[(Partition, i64
                 for (partition, offset) in offsets {
                     let account = accounts.entry(partition).or_default();
                     if *offset < account.committed {
-                        wrong(format!("commits {offset} of {partition:?} after {}", account.committed));
+                        judged(
+                            ours(member),
+                            format!("commits {offset} of {partition:?} after {}", account.committed),
+                        );
                     }
                     if *offset > account.read.last().map_or(0, |last| last + 1) {
-                        wrong(format!("commits {offset} of {partition:?}, which nobody has read so far"));
+                        judged(
+                            ours(member),
+                            format!("commits {offset} of {partition:?}, which nobody has read so far"),
+                        );
                     }
                     account.committed = *offset;
                 }
@@ -174,7 +184,7 @@ mod tests {
             .enumerate()
             .map(|(at, (member, event))| Line { at: at as u64, member: *member, event: event.clone() })
             .collect();
-        judge(&lines, &["a".to_owned(), "b".to_owned()], &[(partition(), written)])
+        judge(&lines, &["Milena-a".to_owned(), "Milena-b".to_owned()], &[(partition(), written)])
     }
 
     fn assigned() -> Event {
@@ -216,7 +226,7 @@ mod tests {
     fn each_broken_promise_is_seen() {
         let lost = Event::Lost(vec![partition()]);
         for (events, written, part) in [
-            (vec![(0, assigned()), (1, assigned())], 0, "which a has had"),
+            (vec![(0, assigned()), (1, assigned())], 0, "which Milena-a has had"),
             (vec![(0, assigned()), (0, revoked()), (0, read(0..1))], 1, "a: reads"),
             (vec![(0, assigned()), (1, read(0..1))], 1, "b: reads"),
             (vec![(0, assigned()), (0, read(0..3))], 5, "nobody read (\"t\", 0): 2 of 5 records, of 3 to 4"),
@@ -246,6 +256,18 @@ mod tests {
                 verdict.wrong
             );
         }
+    }
+
+    #[test]
+    fn what_others_do_among_themselves_is_no_fault_of_ours() {
+        let lines: Vec<_> = [(0, assigned()), (1, assigned()), (2, assigned()), (0, assigned())]
+            .into_iter()
+            .zip(0..)
+            .map(|((member, event), at)| Line { at, member, event })
+            .collect();
+        let names = ["Java-a", "FranzGo-b", "Milena-c"].map(String::from);
+        let verdict = judge(&lines, &names, &[]);
+        assert_eq!((verdict.wrong.len(), verdict.foreign.len()), (2, 1), "{verdict:?}");
     }
 
     #[test]
