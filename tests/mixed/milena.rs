@@ -38,15 +38,21 @@ async fn read(args: HashMap<&str, &str>) {
         .session_timeout(millis("session"))
         .heartbeat_interval(Duration::from_millis(300))
         .fetch_max_wait(Duration::from_millis(100))
-        .enable_auto_commit(false)
+        .enable_auto_commit(args["commit"] == "auto")
+        .auto_commit_interval(Duration::from_millis(100))
         .set("partition.assignment.strategy", args["assignor"])
         .unwrap();
     if let Some(instance) = args.get("instance") {
         builder = builder.group_instance_id(*instance);
     }
     let consumer = builder.build().await.unwrap();
-    let mut member =
-        Member { consumer, hold: millis("hold"), owned: BTreeSet::new(), uncommitted: BTreeMap::new() };
+    let mut member = Member {
+        consumer,
+        by_itself: args["commit"] == "auto",
+        hold: millis("hold"),
+        owned: BTreeSet::new(),
+        uncommitted: BTreeMap::new(),
+    };
     let mut end = end_of_input();
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     loop {
@@ -62,6 +68,8 @@ async fn read(args: HashMap<&str, &str>) {
             _ = &mut end => break,
         }
     }
+    // Nothing follows on the last batch that would say that it is finished.
+    member.by_itself = false;
     member.commit().await;
     // From here on nothing is read; others get it when the group has heard of it.
     tell("revoked", json!({"partitions": member.owned.iter().map(name).collect::<Vec<_>>()}));
@@ -73,6 +81,8 @@ async fn read(args: HashMap<&str, &str>) {
 struct Member {
     consumer: Consumer,
     hold: Duration,
+    /// The consumer commits by itself what is finished, as it does unless it is told not to.
+    by_itself: bool,
     owned: BTreeSet<TopicPartition>,
     uncommitted: BTreeMap<TopicPartition, i64>,
 }
@@ -109,7 +119,7 @@ impl Member {
 
     /// What cannot be committed now stays, for the next attempt.
     async fn commit(&mut self) {
-        if self.uncommitted.is_empty() {
+        if self.by_itself || self.uncommitted.is_empty() {
             return;
         }
         match self.consumer.commit().await {

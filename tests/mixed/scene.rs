@@ -105,6 +105,8 @@ impl<'a> Scene<'a> {
             ("protocol", if self.manner.classic { "classic" } else { "consumer" }.to_owned()),
             ("session", SESSION.as_millis().to_string()),
             ("hold", hold.as_millis().to_string()),
+            // Every second one leaves that to its client; others than milena commit themselves.
+            ("commit", if self.names.len() % 2 == 0 { "itself" } else { "auto" }.to_owned()),
         ];
         let member = Member::start(partner, program, &args, &self.history);
         self.names.push(member.name.clone());

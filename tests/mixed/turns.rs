@@ -98,5 +98,11 @@ pub(crate) fn take_turns(mut scene: Scene<'_>, order: &[Partner]) {
         .collect();
     println!("{manner:?}, {order:?} in {:.1} s: {}", begun.elapsed().as_secs_f64(), steps.join(", "));
     outcome.print();
+    let again = outcome.verdict.again_after_ours;
+    if again > 0 {
+        wrong.push(format!(
+            "{again} records were read again after a member of ours had given them up in good order"
+        ));
+    }
     outcome.assert_none(&wrong);
 }

@@ -16,6 +16,8 @@ pub(crate) struct Verdict {
     pub(crate) again: usize,
     /// The same for partitions that had been given back in an orderly way.
     pub(crate) again_after_revoked: usize,
+    /// Of those, by members of milena.
+    pub(crate) again_after_ours: usize,
     /// Records that a halted member read on before it learnt that they are not its own.
     pub(crate) stale: usize,
 }
@@ -32,7 +34,7 @@ struct Holder {
 enum Parting {
     #[default]
     None,
-    Revoked,
+    Revoked(usize),
     Lost,
 }
 
@@ -81,7 +83,7 @@ pub(crate) fn judge(lines: &[Line], names: &[String], written: &[(Partition, i64
             }
             Event::Revoked(partitions) | Event::Lost(partitions) => {
                 let parting = match line.event {
-                    Event::Revoked(_) => Parting::Revoked,
+                    Event::Revoked(_) => Parting::Revoked(member),
                     _ => Parting::Lost,
                 };
                 for partition in partitions {
@@ -133,7 +135,10 @@ pub(crate) fn judge(lines: &[Line], names: &[String], written: &[(Partition, i64
                 verdict.records += new;
                 match account.parting {
                     _ if is_stale => {}
-                    Parting::Revoked => verdict.again_after_revoked += offsets.len() - new,
+                    Parting::Revoked(by) => {
+                        verdict.again_after_revoked += offsets.len() - new;
+                        verdict.again_after_ours += if ours(by) { offsets.len() - new } else { 0 };
+                    }
                     _ => verdict.again += offsets.len() - new,
                 }
             }
@@ -276,12 +281,12 @@ mod tests {
             let events = [(0, assigned()), (0, read(0..4)), (0, parting), (1, assigned()), (1, read(1..5))];
             let verdict = judged(&events, 5);
             assert_eq!(verdict.wrong, Vec::<String>::new());
-            (verdict.again, verdict.again_after_revoked)
+            (verdict.again, verdict.again_after_revoked, verdict.again_after_ours)
         };
-        assert_eq!(handover(revoked()), (0, 3));
-        assert_eq!(handover(Event::Lost(vec![partition()])), (3, 0));
-        assert_eq!(handover(Event::Killed), (3, 0));
-        assert_eq!(handover(Event::Halted), (3, 0));
+        assert_eq!(handover(revoked()), (0, 3, 3));
+        assert_eq!(handover(Event::Lost(vec![partition()])), (3, 0, 0));
+        assert_eq!(handover(Event::Killed), (3, 0, 0));
+        assert_eq!(handover(Event::Halted), (3, 0, 0));
     }
 
     #[test]
