@@ -140,3 +140,39 @@ async fn a_close_that_is_dropped_has_left_all_the_same() {
     assert_eq!(next(&mut second).await, (0, 1));
     assert!(begin.elapsed() < 10 * SECOND);
 }
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_garbage_are_told_and_the_next_try_works() {
+    for api in [Api::FIND_COORDINATOR, Api::JOIN_GROUP, Api::SYNC_GROUP, Api::HEARTBEAT, Api::OFFSET_FETCH] {
+        for body in [&b""[..], &[0xff; 40], &[0; 200]] {
+            let (broker, client) = start(Broker::builder()).await;
+            broker.create_topic("t", 1).unwrap();
+            fill(&broker, "t", 1, 0, 1);
+            broker.faults().add(Fault::on(api).times(1).body(body.to_vec()));
+            let mut consumer = build(eager(&client)).await;
+            let error = loop {
+                match within(consumer.next()).await {
+                    Ok(batch) => drop(batch.unwrap()),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{api:?}: {error}");
+            assert_eq!(error.api(), Some(api.name()), "{error}");
+            if api == Api::OFFSET_FETCH {
+                consumer.seek(("t", 0), 0).unwrap();
+            } else {
+                consumer.subscribe(["t"]).unwrap();
+            }
+            assert_eq!(next(&mut consumer).await, (0, 0));
+        }
+    }
+    let (broker, client) = start(Broker::builder()).await;
+    broker.create_topic("t", 1).unwrap();
+    fill(&broker, "t", 1, 0, 1);
+    let mut consumer = build(eager(&client)).await;
+    assert_eq!(next(&mut consumer).await, (0, 0));
+    broker.faults().add(Fault::on(Api::OFFSET_COMMIT).times(1).body(vec![0xff; 40]));
+    let error = within(consumer.commit()).await.unwrap_err();
+    assert_eq!((error.kind(), error.api()), (ErrorKind::Protocol, Some("OffsetCommit")));
+    within(consumer.commit()).await.unwrap();
+}
