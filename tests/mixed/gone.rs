@@ -14,11 +14,15 @@ fn two_go_missing(mut scene: Scene<'_>, partners: [Partner; 4]) {
         }
     }
     scene.kill(0);
-    scene.settle("the leader was killed");
+    let killed = scene.settle("the leader was killed");
     let halted = scene.halt(0);
-    scene.settle("a member stands still");
+    let stood = scene.settle("a member stands still");
     scene.go_on(halted);
-    scene.settle("it goes on");
+    let went = scene.settle("it goes on");
+    println!(
+        "{:?}: settled {killed:?} after the kill, {stood:?} after the halt, {went:?} after its end",
+        scene.manner()
+    );
     let outcome = scene.end();
     outcome.print();
     outcome.assert_good();
