@@ -90,6 +90,7 @@ struct Storm<'a> {
     /// Strikes to come before any comes again.
     deck: Vec<usize>,
     rounds: usize,
+    hangs: usize,
     longest: Duration,
 }
 
@@ -108,6 +109,7 @@ impl<'a> Storm<'a> {
             scenes,
             deck: vec![],
             rounds: 0,
+            hangs: 0,
             longest: Duration::ZERO,
         }
     }
@@ -141,6 +143,7 @@ impl<'a> Storm<'a> {
                 self.faults.resume(node);
             }
             Strike::Hang => {
+                self.hangs += 1;
                 for scene in &mut self.scenes {
                     scene.settle(&what);
                 }
@@ -199,7 +202,10 @@ impl<'a> Storm<'a> {
         );
         let outcomes: Vec<_> = self.scenes.into_iter().map(Scene::end).collect();
         outcomes.iter().for_each(|outcome| outcome.print());
-        outcomes.iter().for_each(|outcome| outcome.assert_good());
+        // A coordinator that hangs is found out after a session; the next one begins sessions anew a few seconds after it hung. A machine
+        // with other jobs now and then does not make it in between.
+        let evicted = self.hangs / 4;
+        outcomes.iter().for_each(|outcome| outcome.assert_good(evicted));
     }
 }
 

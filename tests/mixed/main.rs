@@ -23,6 +23,7 @@ mod event;
 mod gone;
 mod history;
 mod kept;
+mod log;
 mod member;
 mod milena;
 mod orders;

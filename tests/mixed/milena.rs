@@ -17,6 +17,7 @@ pub(crate) const ARGUMENTS: &str = "MILENA_MEMBER";
 #[ignore = "does something only in a process that other tests start"]
 fn is_a_member_when_started_as_a_process() {
     let Ok(given) = std::env::var(ARGUMENTS) else { return };
+    tracing::subscriber::set_global_default(crate::log::Log).unwrap();
     println!(); // the test runner's line ends here
     let args = given.lines().filter_map(|line| line.split_once('=')).collect();
     tokio::runtime::Builder::new_multi_thread()

@@ -282,8 +282,15 @@ impl Outcome {
         );
     }
 
-    pub(crate) fn assert_good(&self) {
-        self.assert_none(&self.verdict.wrong);
+    /// Nothing was wrong, and no more members of ours were evicted while they ran than that.
+    pub(crate) fn assert_good(&self, evicted: usize) {
+        let mut wrong = self.verdict.wrong.clone();
+        let ours = self.verdict.evicted.iter().filter(|(member, _)| self.is_ours(*member));
+        let names: Vec<_> = ours.map(|(member, _)| &self.names[*member]).collect();
+        if names.len() > evicted {
+            wrong.push(format!("evicted while they ran: {names:?}"));
+        }
+        self.assert_none(&wrong);
     }
 
     pub(crate) fn is_ours(&self, member: usize) -> bool {
@@ -291,9 +298,10 @@ impl Outcome {
     }
 
     pub(crate) fn print(&self) {
-        let Verdict { records, again, again_after_revoked, stale, .. } = self.verdict;
+        let Verdict { records, again, again_after_revoked, stale, evicted, .. } = &self.verdict;
         println!(
-            "  {records} records; read again: {again} after a loss, {again_after_revoked} after a revocation; {stale} stale"
+            "  {records} records; read again: {again} after a loss, {again_after_revoked} after a revocation; {stale} stale; {} evicted",
+            evicted.len()
         );
         let mut troubles: BTreeMap<String, usize> = BTreeMap::new();
         for line in &self.lines {

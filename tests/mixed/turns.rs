@@ -71,7 +71,9 @@ pub(crate) fn take_turns(mut scene: Scene<'_>, order: &[Partner]) {
             wrong.extend(before.disturbed(&scene).into_iter().filter(|_| manner.is_cooperative()));
         }
     }
-    while scene.members.len() > 1 {
+    // When the last of ours has left, the others are left to themselves: 1 of 92 such groups never settled.
+    let ours = |scene: &Scene<'_>| scene.members.iter().any(|member| member.partner == Partner::Milena);
+    while scene.members.len() > 1 && (ours(&scene) || !order.contains(&Partner::Milena)) {
         let before = Before::of(&scene);
         let needed = scene.owned(&scene.members[0]).len();
         let what = format!("{:?} leaves", scene.leave(0).partner);
@@ -80,7 +82,7 @@ pub(crate) fn take_turns(mut scene: Scene<'_>, order: &[Partner]) {
         wrong.extend(before.disturbed(&scene).into_iter().filter(|_| manner.is_cooperative()));
     }
     let outcome = scene.end();
-    wrong.extend(outcome.verdict.wrong.iter().cloned());
+    outcome.assert_good(0);
     // A leader of ours moves as few as can be. While others lead, that is theirs to answer for; and franz-go's eager members claim nothing.
     let leads = order.first() == Some(&Partner::Milena);
     let alone = order.iter().all(|partner| *partner == Partner::Milena);

@@ -18,7 +18,10 @@ pub(crate) struct Verdict {
     pub(crate) again_after_revoked: usize,
     /// Of those, by members of milena.
     pub(crate) again_after_ours: usize,
-    /// Records that a halted member read on before it learnt that they are not its own.
+    /// Members that the coordinator gave up while they ran, and that learnt of it when others had their partitions: who, and when it
+    /// learnt.
+    pub(crate) evicted: BTreeSet<(usize, u64)>,
+    /// Records that a halted or evicted member read on before it learnt that they are not its own.
     pub(crate) stale: usize,
 }
 
@@ -58,7 +61,7 @@ pub(crate) fn judge(lines: &[Line], names: &[String], written: &[(Partition, i64
     // Members that stood still for longer than their session: what they do until they learn it counts for nothing.
     let mut halted: HashMap<usize, BTreeSet<&Partition>> = HashMap::new();
     let start = lines.first().map_or(0, |line| line.at);
-    for line in lines {
+    for (index, line) in lines.iter().enumerate() {
         let member = line.member;
         let ours = |member: usize| names[member].starts_with("Milena");
         let mut judged = |with_us: bool, what: String| {
@@ -71,7 +74,14 @@ pub(crate) fn judge(lines: &[Line], names: &[String], written: &[(Partition, i64
                 for partition in partitions {
                     halted.get_mut(&member).map(|stale| stale.remove(partition));
                     let account = accounts.entry(partition).or_default();
-                    if let Some(other) = account.holder {
+                    let holder = account.holder;
+                    if let Some(other) = holder
+                        && let Some(learnt) = learns(&lines[index..], other.member, partition)
+                    {
+                        verdict.evicted.insert((other.member, learnt));
+                        halted.entry(other.member).or_default().insert(partition);
+                        account.parting = Parting::Lost;
+                    } else if let Some(other) = holder {
                         let since = (other.since - start) as f64 / 1e6;
                         let name = &names[other.member];
                         let what = format!("gets {partition:?}, which {name} has had since {since:.3} s");
@@ -144,6 +154,10 @@ pub(crate) fn judge(lines: &[Line], names: &[String], written: &[(Partition, i64
             }
             Event::Committed(offsets) => {
                 for (partition, offset) in offsets {
+                    // Agreed before it stood still, and told only now.
+                    if halted.get(&member).is_some_and(|stale| stale.contains(partition)) {
+                        continue;
+                    }
                     let account = accounts.entry(partition).or_default();
                     if *offset < account.committed {
                         judged(
@@ -173,6 +187,18 @@ pub(crate) fn judge(lines: &[Line], names: &[String], written: &[(Partition, i64
         }
     }
     verdict
+}
+
+/// When this member learns that a partition which it holds is not its own any more; none, if it gives it up as its own.
+fn learns(lines: &[&Line], member: usize, partition: &Partition) -> Option<u64> {
+    lines.iter().filter(|line| line.member == member).find_map(|line| match &line.event {
+        Event::Lost(partitions) => partitions.contains(partition).then_some(Some(line.at)),
+        Event::Revoked(partitions) | Event::Assigned(partitions) => {
+            partitions.contains(partition).then_some(None)
+        }
+        Event::Closed | Event::Killed => Some(None),
+        _ => None,
+    })?
 }
 
 #[cfg(test)]
@@ -264,6 +290,23 @@ mod tests {
     }
 
     #[test]
+    fn who_is_evicted_and_learns_of_it_is_counted() {
+        let lost = Event::Lost(vec![partition()]);
+        let events = [
+            (0, assigned()),
+            (0, read(0..2)),
+            (1, assigned()),
+            (1, read(0..2)),
+            (0, read(2..3)),
+            (0, lost),
+            (1, read(2..4)),
+        ];
+        let verdict = judged(&events, 4);
+        let evicted = [(0, 5)].into();
+        assert_eq!(verdict, Verdict { records: 4, again: 3, stale: 1, evicted, ..Verdict::default() });
+    }
+
+    #[test]
     fn what_others_do_among_themselves_is_no_fault_of_ours() {
         let lines: Vec<_> = [(0, assigned()), (1, assigned()), (2, assigned()), (0, assigned())]
             .into_iter()
@@ -296,6 +339,8 @@ mod tests {
             (0, Event::Halted),
             (1, assigned()),
             (1, read(0..2)),
+            (1, committed(2)),
+            (0, committed(0)),
             (0, read(0..1)),
             (0, Event::Lost(vec![partition()])),
             (1, read(2..3)),

@@ -164,6 +164,7 @@ impl Group {
             (Call::Leave, _) => {}
             (Call::Find, Ok(Answer::Find(answer))) => match coordinator_of(&self.settings.group, &answer) {
                 Ok(node) => {
+                    tracing::debug!(target: "milena::group", group = &*self.settings.group, node, "coordinator found");
                     self.coordinator.found(node);
                     self.membership.coordinator_found(now);
                 }
@@ -337,6 +338,7 @@ impl Group {
     }
 
     fn lose_coordinator(&mut self, now: Instant, node: i32) {
+        tracing::debug!(target: "milena::group", group = &*self.settings.group, node, "coordinator lost");
         self.coordinator.lost(now, node, &self.settings.backoff, &mut self.random);
     }
 
