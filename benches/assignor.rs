@@ -1,10 +1,14 @@
 //! Assigning large groups, in ms: the least of several calls on a group in memory.
 //!
+//! *leaves* is for members that claim what they had before the last of them left, *bytes* the same from the bytes of their subscriptions to
+//! those of their assignments, *joins* for one that comes, *sticky* for claims in user data.
+//!
 //! `cargo bench --bench assignor`
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use milena::assignor::{Assignor, CooperativeStickyAssignor, Group, GroupAssignment, StickyAssignor};
+use milena::internals::{lead, subscription};
 
 const ROUNDS: usize = 15;
 
@@ -17,8 +21,8 @@ struct Shape {
 
 fn main() {
     println!(
-        "{:<60} {:>9} {:>11} {:>6} {:>10} {:>9}",
-        "ms", "nothing", "one leaves", "moves", "one joins", "sticky"
+        "{:<60} {:>8} {:>8} {:>6} {:>8} {:>8} {:>8}",
+        "ms", "nothing", "leaves", "moves", "bytes", "joins", "sticky"
     );
     for shape in shapes() {
         let assignor = CooperativeStickyAssignor::default();
@@ -31,11 +35,12 @@ fn main() {
         let (sticky, _) = time(&StickyAssignor::default(), &shape.as_user_data(0..all - 1, &whole));
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         println!(
-            "{:<60} {:>9.2} {:>11.2} {:>6} {:>10.2} {:>9.2}",
+            "{:<60} {:>8.2} {:>8.2} {:>6} {:>8.2} {:>8.2} {:>8.2}",
             shape.name,
             ms(nothing),
             ms(leaves),
             moved(&rest, &plan),
+            ms(from_bytes(&assignor, &rest)),
             ms(joins),
             ms(sticky)
         );
@@ -123,6 +128,26 @@ impl Shape {
         }
         group.build().expect("the group is one that can be")
     }
+}
+
+/// The time from the members' subscriptions to their assignments.
+fn from_bytes(assignor: &dyn Assignor, group: &Group) -> Duration {
+    let name = |topic: usize| &*group.topics()[topic].name;
+    let members = group.members().iter().map(|member| {
+        let topics: Vec<&str> = member.topics.iter().map(|topic| name(*topic as usize)).collect();
+        let owned: Vec<(&str, &[i32])> =
+            member.owned.iter().map(|(topic, numbers)| (name(topic), numbers)).collect();
+        (member.member_id.clone(), subscription(&topics, &owned, 3))
+    });
+    let members: Vec<_> = members.collect();
+    let topics: Vec<_> =
+        group.topics().iter().map(|topic| (topic.name.to_string(), topic.partitions)).collect();
+    let times = (0..ROUNDS).map(|_| {
+        let start = Instant::now();
+        black_box(lead(assignor, black_box(&topics), black_box(&members))).expect("all can be read");
+        start.elapsed()
+    });
+    times.min().unwrap_or_default()
 }
 
 fn time(assignor: &dyn Assignor, group: &Group) -> (Duration, GroupAssignment) {

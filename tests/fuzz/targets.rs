@@ -2,7 +2,7 @@
 use milena::internals::decoders::{DECODERS, Decoder, LIMIT};
 
 use crate::client::{self, CLIENT};
-use crate::corpus::{batches, codecs, messages, replies, streams};
+use crate::corpus::{batches, codecs, groups, messages, replies, streams};
 use crate::mutate::mutate;
 use crate::protocol::shape::AMPLIFICATION;
 use crate::random::Random;
@@ -52,6 +52,8 @@ pub fn targets() -> Vec<Target> {
         target("zstd", "zstd", codecs::zstd(), changed, 0, (2 << 20) + CONTEXTS),
         target("dialects", "dialects", replies::dialects(), changed, 64, SMALL),
         target("reply_ids", "reply_ids", replies::ids(), changed, 0, SMALL),
+        target("subscriptions", "subscriptions", groups::subscriptions(), changed, 32, SMALL),
+        target("assignments", "assignments", groups::assignments(), changed, 32, SMALL),
         // Topics and partitions that are created are part of it.
         target("broker", "broker", streams::requests(), streams::reframed, AMPLIFICATION, 64 << 20),
         target("client", "client", client::seeds(), client::seed, 0, 16 << 20),

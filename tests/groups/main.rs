@@ -4,6 +4,7 @@ mod basics;
 mod faults;
 mod offsets;
 mod rebalance;
+mod storm;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -28,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error", &["protocol"]),
     ("topic_partition", &[]),
     ("guide", &[]),
-    ("internals", &["protocol", "record", "state", "network", "broker"]),
+    ("internals", &["protocol", "record", "assignor", "state", "network", "broker"]),
 ];
 const ANYWHERE: &[&str] = &["error", "topic_partition"];
 

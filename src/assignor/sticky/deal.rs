@@ -83,7 +83,7 @@ impl Plan<'_> {
     fn deal_job(&mut self, job: u32, table: &mut Table<'_>, has: &mut [u32], dealt: &mut [Vec<(u32, u32)>]) {
         let topic = self.classes.jobs[job as usize].topic as usize;
         let range = self.bases[topic]..self.bases[topic + 1];
-        let mut free: Vec<usize> = Vec::new();
+        let mut free: Vec<usize> = Vec::with_capacity(range.len());
         for partition in range.clone() {
             match has.get_mut(self.owners[partition] as usize) {
                 Some(has) => *has += 1,
@@ -91,15 +91,16 @@ impl Plan<'_> {
                 None => {}
             }
         }
-        if !free.is_empty() {
-            table.turn_around();
-        }
-        let uneven = table.seats.windows(2).any(|pair| has[pair[0] as usize] != has[pair[1] as usize]);
         let mut heap: BinaryHeap<Reverse<(u32, usize)>> = BinaryHeap::new();
-        if uneven && !free.is_empty() {
-            let seats = table.seats.iter().enumerate();
-            heap = seats.map(|(at, member)| Reverse((has[*member as usize], at))).collect();
+        let mut uneven = false;
+        if (1..range.len()).contains(&free.len()) {
+            table.turn_around();
+            let mut pairs = table.seats.windows(2);
+            uneven = pairs.any(|pair| has[pair[0] as usize] != has[pair[1] as usize]);
+            let seats = table.seats.iter().enumerate().filter(|_| uneven);
+            heap.extend(seats.map(|(at, member)| Reverse((has[*member as usize], at))));
         }
+        let kept = free.len() < range.len();
         for partition in free {
             let mut least = || {
                 while let Some(Reverse((count, at))) = heap.pop() {
@@ -115,7 +116,7 @@ impl Plan<'_> {
             let claimant = std::mem::replace(&mut self.owners[partition], member);
             dealt[member as usize].push((partition as u32, claimant));
         }
-        for partition in range {
+        for partition in range.filter(|_| kept) {
             if let Some(has) = has.get_mut(self.owners[partition] as usize) {
                 *has = 0;
             }
@@ -141,7 +142,9 @@ impl Plan<'_> {
             !round || self.claims.is_free_for(*claimant, member, *partition as usize, self.bases)
         };
         all.extend(dealt.iter().filter(free).map(|(partition, _)| *partition));
-        all.sort(); // two sorted runs, which this merges
+        if !all.is_sorted() {
+            all.sort(); // two sorted runs, which this merges
+        }
         let mut partitions = Partitions::with_capacity((self.bases.len() - 1).min(all.len()), all.len());
         let mut topic = 0;
         for partition in all {

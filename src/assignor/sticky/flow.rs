@@ -117,12 +117,15 @@ impl Network {
         edge.cost + self.potential[from] - self.potential[edge.to as usize]
     }
 
-    /// The depth of each node that can be reached for nothing. False if the sink is not among them.
+    /// The depth of each node that can be reached for nothing, as far as the sink is away. False if the sink is not among them.
     fn layer(&mut self, source: usize, sink: usize) -> bool {
         self.depth.fill(END);
         self.depth[source] = 0;
         let mut queue = VecDeque::from([source as u32]);
         while let Some(node) = queue.pop_front() {
+            if self.depth[sink] != END && self.depth[node as usize] + 1 >= self.depth[sink] {
+                break;
+            }
             let mut next = self.first[node as usize];
             while let Some(edge) = self.edges.get(next as usize) {
                 let to = edge.to as usize;

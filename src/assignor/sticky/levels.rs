@@ -88,18 +88,20 @@ fn divide(classes: &Classes, part: &Part) -> Option<(Part, Part)> {
     let (source, sink, base) = (0, 1, 2);
     let mut network = Network::new(base + part.jobs.len() + part.members.len());
     let mut node = vec![0; classes.members.len()];
-    let mut full = Vec::new();
-    for (place, class) in part.members.iter().enumerate() {
-        node[*class as usize] = base + part.jobs.len() + place;
-        let count = classes.members[*class as usize].members.len() as i32;
-        full.push((network.edge(node[*class as usize], sink, count * part.level, 0, 0), count));
-    }
+    let class_base = base + part.jobs.len();
+    part.members.iter().enumerate().for_each(|(at, class)| node[*class as usize] = class_base + at);
     for (place, job) in part.jobs.iter().enumerate() {
         let job = &classes.job_classes[*job as usize];
         network.edge(source, base + place, job.partitions as i32, 0, 0);
         for (class, _) in job.to.iter().filter(|(class, _)| node[*class as usize] != 0) {
             network.edge(base + place, node[*class as usize], ANY, 0, 0);
         }
+    }
+    // The ways to the sink are laid last, to be tried first.
+    let mut full = Vec::new();
+    for class in &part.members {
+        let count = classes.members[*class as usize].members.len() as i32;
+        full.push((network.edge(node[*class as usize], sink, count * part.level, 0, 0), count));
     }
     let least = part.size(classes) * i64::from(part.level);
     let mut sent = network.fill(source, sink);
@@ -116,7 +118,7 @@ fn divide(classes: &Classes, part: &Part) -> Option<(Part, Part)> {
             let places = list.iter().enumerate();
             places.filter(|(at, _)| network.reached(base + at) == stuck).map(|(_, class)| *class).collect()
         };
-        Part::new(classes, pick(&part.jobs, base), pick(&part.members, base + part.jobs.len()))
+        Part::new(classes, pick(&part.jobs, base), pick(&part.members, class_base))
     });
     let [higher, lower] = halves;
     Some((higher, lower))

@@ -107,8 +107,8 @@ impl Plan<'_> {
             spread.pairs.extend(subscribed.iter().map(|topic| (*topic as usize, member)));
         }
         for (topic, ends) in self.bases.windows(2).enumerate() {
-            for partition in ends[0]..ends[1] {
-                let (owner, claimant) = (self.owners[partition] as usize, newest[partition] as usize);
+            let owners = self.owners[ends[0]..ends[1]].iter().zip(&newest[ends[0]..ends[1]]);
+            for (owner, claimant) in owners.map(|(owner, claimant)| (*owner as usize, *claimant as usize)) {
                 if owner < members {
                     let pair = spread.pair(topic, owner);
                     (spread.has[pair], spread.loads[owner]) = (spread.has[pair] + 1, spread.loads[owner] + 1);
@@ -148,22 +148,23 @@ impl Plan<'_> {
 
     /// Gives out a topic by how much of it each member is to have: first what it owns, then the rest in turn.
     fn give_anew(&mut self, topic: usize, newest: &[u32], wanted: &mut [i128]) {
+        let range = self.bases[topic]..self.bases[topic + 1];
         let mut rest = Vec::new();
-        for partition in self.bases[topic]..self.bases[topic + 1] {
-            match wanted.get_mut(newest[partition] as usize).filter(|wanted| **wanted > 0) {
+        for (owner, claimant) in self.owners[range.clone()].iter_mut().zip(&newest[range]) {
+            match wanted.get_mut(*claimant as usize).filter(|wanted| **wanted > 0) {
                 Some(wanted) => {
                     *wanted -= 1;
-                    self.owners[partition] = newest[partition];
+                    *owner = *claimant;
                 }
-                None => rest.push(partition),
+                None => rest.push(owner),
             }
         }
         let mut turn = 0;
-        for partition in rest {
+        for owner in rest {
             let hungry = |member: &usize| wanted[*member] > 0;
             let Some(member) = (turn..wanted.len()).find(hungry).or((0..turn).find(hungry)) else { break };
             wanted[member] -= 1;
-            self.owners[partition] = member as u32;
+            *owner = member as u32;
             turn = member + 1;
         }
     }

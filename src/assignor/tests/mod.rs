@@ -4,6 +4,7 @@ mod families;
 mod java_range;
 mod java_sticky;
 mod java_user_data;
+mod pitfalls;
 mod properties;
 
 use super::*;

@@ -2,6 +2,7 @@
 //!
 //! An input is what a peer sends, behind a few bytes that stand for what the library knows already, such as the version that it
 //! asked in. Each module says which.
+mod groups;
 mod messages;
 mod records;
 mod replies;
@@ -48,6 +49,8 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "zstd", decode: records::zstd, check: records::zstd_again },
     Decoder { name: "dialects", decode: replies::dialects, check: replies::answers_find_back },
     Decoder { name: "reply_ids", decode: replies::ids, check: replies::ids_again },
+    Decoder { name: "subscriptions", decode: groups::subscription, check: groups::subscription_again },
+    Decoder { name: "assignments", decode: groups::assignment, check: groups::assignment_again },
     Decoder { name: "broker", decode: streams::broker, check: streams::broker_answers },
 ];
 
