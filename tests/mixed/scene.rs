@@ -106,7 +106,7 @@ impl<'a> Scene<'a> {
             ("session", SESSION.as_millis().to_string()),
             ("hold", hold.as_millis().to_string()),
             // Every second one leaves that to its client; others than milena commit themselves.
-            ("commit", if self.names.len() % 2 == 0 { "itself" } else { "auto" }.to_owned()),
+            ("commit", if self.names.len().is_multiple_of(2) { "itself" } else { "auto" }.to_owned()),
         ];
         let member = Member::start(partner, program, &args, &self.history);
         self.names.push(member.name.clone());
