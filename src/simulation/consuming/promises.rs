@@ -133,8 +133,8 @@ impl Consuming {
                         || (latest && from < log.start)
                         || log.check_none_between(from.max(log.start), end, committed).is_ok()
                 };
-                // What is left to be told comes with the next record.
-                reader.cut.or(reader.expected).is_some_and(nothing_from)
+                // What is left to be told comes with the next record, if it is told.
+                reader.cut.filter(|_| !reader.may_be_silent).or(reader.expected).is_some_and(nothing_from)
             })
     }
 
