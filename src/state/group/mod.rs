@@ -240,6 +240,7 @@ impl Group {
     // Outputs
 
     pub(crate) fn poll_request(&mut self, now: Instant) -> Option<Request> {
+        self.offsets.end_forgotten(&mut self.events);
         let Some(node) = self.coordinator.node() else {
             let timeout = self.settings.request_timeout;
             return (self.needs_coordinator() && self.coordinator.ask(now)).then(|| {
@@ -256,7 +257,7 @@ impl Group {
         let (what, timeout) = if let Some(last) = self.offsets.poll_last(ticket) {
             (last, timeout)
         } else if self.membership.may_commit()
-            && let Some(commit) = self.offsets.poll_commit(now, ticket, sender, &mut self.events)
+            && let Some(commit) = self.offsets.poll_commit(now, ticket, sender)
         {
             (commit, timeout)
         } else if let Some(partitions) = self.offsets.poll_fetch(now) {
@@ -292,7 +293,9 @@ impl Group {
         let known = self.coordinator.node().is_some();
         let offsets = self.offsets.next_deadline(known, self.membership.may_commit());
         let membership = self.membership.next_deadline(known);
-        [self.coordinator.next_deadline(), offsets, membership].into_iter().flatten().min()
+        // Nobody looks for a coordinator that nobody needs.
+        let coordinator = self.coordinator.next_deadline().filter(|_| self.needs_coordinator());
+        [coordinator, offsets, membership].into_iter().flatten().min()
     }
 
     // Looks

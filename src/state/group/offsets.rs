@@ -159,6 +159,16 @@ impl Offsets {
 
     // Outputs
 
+    /// Commits that wait and of which nothing is left to be done.
+    pub(super) fn end_forgotten(&mut self, events: &mut VecDeque<Event>) {
+        let flying = usize::from(self.committing.is_some());
+        while let Some(at) = self.commits.iter().skip(flying).position(|commit| commit.left.is_empty()) {
+            if let Some(commit) = self.commits.remove(at + flying) {
+                commit.end(events);
+            }
+        }
+    }
+
     /// The commit that nothing may hold up.
     pub(super) fn poll_last(&mut self, ticket: Ticket) -> Option<What> {
         let (last, sender) = self.last.take()?;
@@ -173,17 +183,8 @@ impl Offsets {
         now: Instant,
         ticket: Ticket,
         sender: impl FnOnce() -> Sender,
-        events: &mut VecDeque<Event>,
     ) -> Option<What> {
-        if self.committing.is_some() {
-            return None;
-        }
-        while self.commits.front().is_some_and(|commit| commit.left.is_empty()) {
-            if let Some(commit) = self.commits.pop_front() {
-                commit.end(events);
-            }
-        }
-        if self.commits.is_empty() || !self.commits_retry.is_due(now) {
+        if self.committing.is_some() || self.commits.is_empty() || !self.commits_retry.is_due(now) {
             return None;
         }
         self.committing = Some(ticket);

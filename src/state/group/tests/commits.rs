@@ -196,6 +196,18 @@ fn no_answer_to_an_offset_fetch_means_to_ask_again() {
 }
 
 #[test]
+fn a_commit_that_waits_ends_when_all_of_it_is_lost() {
+    let mut trace = Trace::stable(cooperative(), &[0]);
+    trace.group.subscribe(trace.now, topics(&["t", "u"]), None);
+    trace.joined(2);
+    trace.commit(1, 0, 5);
+    assert_eq!(trace.waiting(), ["sync"]);
+    trace.sync_as(ErrorCode::UNKNOWN_MEMBER_ID, bytes::Bytes::new());
+    assert_eq!(trace.told(), ["lost 0"]);
+    assert_eq!(trace.told(), ["commit 1: 0 REBALANCE_IN_PROGRESS"]);
+}
+
+#[test]
 fn a_commit_does_not_wait_for_a_round_that_waits_for_others() {
     let mut trace = Trace::stable(cooperative(), &[0]);
     trace.group.subscribe(trace.now, topics(&["t", "u"]), None);

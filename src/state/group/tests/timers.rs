@@ -125,3 +125,17 @@ fn a_member_that_is_not_asked_for_records_at_first_does_not_join_for_ever() {
     trace.pass(300 * SECOND);
     assert_eq!(trace.told(), ["lost 0"]);
 }
+
+#[test]
+fn a_member_that_had_left_without_a_coordinator_woke_its_shell_without_end() {
+    let mut trace = Trace::stable(
+        Settings { instance: Some("i".into()), max_poll_interval: 4 * SECOND, ..eager() },
+        &[0],
+    );
+    trace.group.asked(trace.now, false);
+    trace.pass(4 * SECOND - Duration::from_millis(50));
+    trace.break_off("heartbeat");
+    trace.pass(100 * SECOND);
+    assert_eq!(trace.told(), ["lost 0"]);
+    assert_eq!(trace.group.next_deadline(), None);
+}
