@@ -102,7 +102,10 @@ pub(crate) fn judge(lines: &[Line], names: &[String], written: &[(Partition, i64
                     }
                     let account = accounts.entry(partition).or_default();
                     if account.holder.is_none_or(|holder| holder.member != member) {
-                        judged(ours(member), format!("gives up {partition:?}, which it does not have"));
+                        // Lost is what it may have given up just before.
+                        if parting != Parting::Lost {
+                            judged(ours(member), format!("gives up {partition:?}, which it does not have"));
+                        }
                         continue;
                     }
                     (account.holder, account.parting) = (None, parting);
@@ -192,10 +195,9 @@ pub(crate) fn judge(lines: &[Line], names: &[String], written: &[(Partition, i64
 /// When this member learns that a partition which it holds is not its own any more; none, if it gives it up as its own.
 fn learns(lines: &[&Line], member: usize, partition: &Partition) -> Option<u64> {
     lines.iter().filter(|line| line.member == member).find_map(|line| match &line.event {
+        // Perhaps after it was told to give it up, in a round that it had no part in any more.
         Event::Lost(partitions) => partitions.contains(partition).then_some(Some(line.at)),
-        Event::Revoked(partitions) | Event::Assigned(partitions) => {
-            partitions.contains(partition).then_some(None)
-        }
+        Event::Assigned(partitions) => partitions.contains(partition).then_some(None),
         Event::Closed | Event::Killed => Some(None),
         _ => None,
     })?
@@ -276,7 +278,7 @@ mod tests {
                 "begins (\"t\", 0) at 1, and 2 was committed",
             ),
             (vec![(0, revoked())], 0, "does not have"),
-            (vec![(0, assigned()), (1, lost.clone())], 0, "does not have"),
+            (vec![(0, assigned()), (1, revoked())], 0, "does not have"),
             (vec![(0, assigned()), (0, Event::Closed)], 0, "neither revoked nor lost"),
             (vec![(0, assigned()), (0, Event::Halted), (0, lost), (0, read(0..1))], 1, "a: reads"),
         ] {
