@@ -195,7 +195,7 @@ impl Shared {
         };
         let ticket = request.ticket;
         let (build, read) = group::call(request.what, config.client_id.clone());
-        let Some(node) = request.node.or_else(|| self.core.any(purpose)) else {
+        let Some(node) = request.node.or_else(|| self.core.any(purpose, request.avoid)) else {
             return self.arrived(ticket, Err(Error::new(ErrorKind::Connect, "no node is known")));
         };
         let shared = self.this.clone();

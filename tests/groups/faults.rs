@@ -71,6 +71,29 @@ async fn a_membership_that_was_lost_is_told_and_begins_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_commit_of_what_was_lost_does_not_say_that_all_is_well() {
+    let (broker, client) = start(Broker::builder()).await;
+    broker.create_topic("t", 1).unwrap();
+    fill(&broker, "t", 1, 0, 2);
+    let mut consumer = build(eager(&client).enable_auto_commit(false)).await;
+    assert_eq!(event(&mut consumer).await, "assigned 0");
+    assert_eq!(event(&mut consumer).await, "0@0");
+    broker.faults().add(Fault::on(Api::OFFSET_COMMIT).times(1).error(ErrorCode::UNKNOWN_MEMBER_ID));
+    // The second has nothing to send, and still nothing of what was handed out is committed.
+    for _ in 0..2 {
+        let error = within(consumer.commit()).await.unwrap_err();
+        assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_MEMBER_ID));
+    }
+    assert_eq!(committed(&client, 0).await, None);
+    assert_eq!(event(&mut consumer).await, "lost 0");
+    within(consumer.commit()).await.unwrap();
+    assert_eq!(event(&mut consumer).await, "assigned 0");
+    assert_eq!(event(&mut consumer).await, "0@0");
+    within(consumer.commit()).await.unwrap();
+    assert_eq!(committed(&client, 0).await, Some(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_group_that_may_not_be_used_is_an_error_until_it_is_tried_again() {
     let (broker, client) = start(Broker::builder()).await;
     broker.create_topic("t", 1).unwrap();

@@ -16,6 +16,8 @@ use crate::state::backoff::Backoff;
 pub(super) struct Coordinator {
     state: State,
     failures: u32,
+    /// The one before.
+    former: Option<i32>,
 }
 
 #[derive(Debug)]
@@ -27,7 +29,7 @@ enum State {
 
 impl Coordinator {
     pub(super) fn new() -> Self {
-        Self { state: State::Unknown { not_before: None }, failures: 0 }
+        Self { state: State::Unknown { not_before: None }, failures: 0, former: None }
     }
 
     pub(super) fn node(&self) -> Option<i32> {
@@ -35,6 +37,11 @@ impl Coordinator {
             State::Known(node) => Some(node),
             _ => None,
         }
+    }
+
+    /// The node that was taken for the coordinator before it was lost.
+    pub(super) fn former(&self) -> Option<i32> {
+        self.former
     }
 
     /// Whether to ask now; the answer is awaited from here on.
@@ -61,6 +68,7 @@ impl Coordinator {
     /// that grows while the nodes that are named are of no use.
     pub(super) fn lost(&mut self, now: Instant, node: i32, backoff: &Backoff, random: &mut SmallRng) {
         if self.node() == Some(node) {
+            self.former = Some(node);
             self.failed(now, backoff, random);
         }
     }

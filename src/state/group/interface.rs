@@ -66,8 +66,9 @@ impl Identity {
 /// A request that is to be sent.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// `None`: any node will do.
+    /// `None`: any node will do, but this one as the last.
     pub(crate) node: Option<i32>,
+    pub(crate) avoid: Option<i32>,
     pub(crate) ticket: Ticket,
     /// How long the answer may take.
     pub(crate) timeout: Duration,

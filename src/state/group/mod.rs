@@ -170,6 +170,7 @@ impl Group {
             (Call::Leave, _) => {}
             (Call::Find, Ok(Answer::Find(answer))) => match coordinator_of(&self.settings.group, &answer) {
                 Ok(node) => {
+                    tracing::debug!(target: "milena::group", group = &*self.settings.group, node, "coordinator found");
                     self.coordinator.found(node);
                     self.membership.coordinator_found(now);
                 }
@@ -249,8 +250,8 @@ impl Group {
                 }
             }
             (Call::Member(Api::Commit, sent), Ok(Answer::Commit(answer))) => {
-                let stale = sent != *self.membership.identity();
-                let found = self.offsets.committed(now, ticket, &answer, stale, &mut self.events);
+                let overtaken = sent != *self.membership.identity() || self.membership.is_asking();
+                let found = self.offsets.committed(now, ticket, &answer, overtaken, &mut self.events);
                 if let Some((reaction, code)) = found {
                     if matches!(reaction, Reaction::Again | Reaction::Find) {
                         self.offsets.wait_to_commit(now, &self.settings.backoff, &mut self.random);
@@ -281,7 +282,10 @@ impl Group {
             let timeout = self.settings.request_timeout;
             return (self.needs_coordinator() && self.coordinator.ask(now)).then(|| {
                 let what = What::Find(self.settings.group.clone());
-                Request { node: None, ticket: self.ticket(-1, Call::Find), timeout, what }
+                // Who is silent as a coordinator may be silent altogether.
+                let (avoid, timeout) =
+                    (self.coordinator.former(), timeout.min(self.settings.session_timeout));
+                Request { node: None, avoid, ticket: self.ticket(-1, Call::Find), timeout, what }
             });
         };
         let ticket = self.tickets + 1;
@@ -312,7 +316,7 @@ impl Group {
             What::Heartbeat(_) => Call::Member(Api::Heartbeat, identity),
             What::Commit(_) => Call::Member(Api::Commit, identity),
         };
-        Some(Request { node: Some(node), ticket: self.ticket(node, call), timeout, what })
+        Some(Request { node: Some(node), avoid: None, ticket: self.ticket(node, call), timeout, what })
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
@@ -376,6 +380,7 @@ impl Group {
     }
 
     fn lose_coordinator(&mut self, now: Instant, node: i32) {
+        tracing::debug!(target: "milena::group", group = &*self.settings.group, node, "coordinator lost");
         self.coordinator.lost(now, node, &self.settings.backoff, &mut self.random);
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Offsets {
 struct Commit {
     id: u64,
     left: BTreeMap<TopicPartition, Place>,
+    /// Of what is under way: not owned any more.
+    forgotten: BTreeSet<TopicPartition>,
     done: Vec<(TopicPartition, i64)>,
     error: Option<Error>,
     until: Instant,
@@ -62,6 +64,10 @@ impl Retry {
 }
 
 impl Commit {
+    fn new(id: u64, left: BTreeMap<TopicPartition, Place>, until: Instant) -> Self {
+        Self { id, left, forgotten: BTreeSet::new(), done: Vec::new(), error: None, until }
+    }
+
     fn end(self, events: &mut VecDeque<Event>) {
         events.push_back(Event::Committed { id: self.id, done: self.done, error: self.error });
     }
@@ -89,7 +95,7 @@ impl Offsets {
         until: Instant,
         events: &mut VecDeque<Event>,
     ) {
-        let commit = Commit { id, left: offsets, done: Vec::new(), error: None, until };
+        let commit = Commit::new(id, offsets, until);
         match commit.left.is_empty() {
             true => commit.end(events),
             false => self.commits.push_back(commit),
@@ -103,7 +109,7 @@ impl Offsets {
         sender: Sender,
         until: Instant,
     ) {
-        self.last = Some((Commit { id, left: offsets, done: Vec::new(), error: None, until }, sender));
+        self.last = Some((Commit::new(id, offsets, until), sender));
     }
 
     /// Nothing but the last commit is of use any more; nobody waits for others.
@@ -131,8 +137,12 @@ impl Offsets {
         if let Some(asked) = &mut self.asked {
             asked.remove(partition);
         }
+        let flying = usize::from(self.committing.is_some());
         // What is under way cannot be taken back, and was sent while it was owned.
-        for commit in self.commits.iter_mut().skip(usize::from(self.committing.is_some())) {
+        for commit in self.commits.iter_mut().take(flying) {
+            commit.forgotten.insert(partition.clone());
+        }
+        for commit in self.commits.iter_mut().skip(flying) {
             if commit.left.remove(partition).is_some() {
                 let error = Error::broker(
                     ErrorCode::REBALANCE_IN_PROGRESS,
@@ -250,13 +260,14 @@ impl Offsets {
         self.commits_retry.later(now, backoff, random);
     }
 
-    /// What was committed and what was not. `stale`: the membership has another identity by now.
+    /// What was committed and what was not. `overtaken`: a round has begun or passed since it was sent, so that the coordinator may be a
+    /// generation ahead, and refuse it for that alone.
     pub(super) fn committed(
         &mut self,
         now: Instant,
         ticket: Ticket,
         answer: &OffsetCommitResponse,
-        stale: bool,
+        overtaken: bool,
         events: &mut VecDeque<Event>,
     ) -> Option<Consequence> {
         let mut commit = self.under_way(ticket)?;
@@ -268,7 +279,14 @@ impl Offsets {
                 let name = TopicPartition::new(&*topic.name.0, of.partition_index);
                 let Some(place) = commit.left.remove(&name) else { continue };
                 let code = ErrorCode::from(of.error_code);
-                let reaction = reaction(Api::Commit, code);
+                let reaction = match reaction(Api::Commit, code) {
+                    Reaction::ForgetMember | Reaction::ForgetGeneration | Reaction::Rejoin
+                        if overtaken && !commit.forgotten.contains(&name) =>
+                    {
+                        Reaction::Again
+                    }
+                    reaction => reaction,
+                };
                 if reaction == Reaction::Accept {
                     commit.done.push((name, place.offset));
                     continue;
@@ -280,7 +298,7 @@ impl Offsets {
                 match reaction {
                     Reaction::Rejoin => error = error.retriable(true),
                     // The round that runs has moved on, and the partition may still be owned after it.
-                    Reaction::ForgetMember | Reaction::ForgetGeneration if stale => {
+                    Reaction::ForgetMember | Reaction::ForgetGeneration if overtaken => {
                         error = Error::broker(
                             ErrorCode::REBALANCE_IN_PROGRESS,
                             "the offset was not committed: a round has passed meanwhile",

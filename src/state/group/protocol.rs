@@ -167,6 +167,14 @@ impl Protocol {
         either!(self, one => one.is_stable())
     }
 
+    /// Whether it has asked to join, and may have another identity by now.
+    pub(super) fn is_asking(&self) -> bool {
+        match self {
+            Self::Classic(classic) => classic.is_asking(),
+            Self::Modern(_) => false,
+        }
+    }
+
     pub(super) fn may_commit(&self) -> bool {
         either!(self, one => one.may_commit())
     }

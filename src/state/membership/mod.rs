@@ -111,6 +111,8 @@ pub(crate) struct Membership {
     commit_at: Option<Instant>,
     auto: Option<u64>,
     ids: u64,
+    /// What the last call handed out of it can be committed no more, which the application may not know.
+    forgone: Option<TopicPartition>,
     /// Commits of the application that have ended.
     ended: VecDeque<(u64, Option<Error>)>,
     failure: Option<Error>,
@@ -136,6 +138,7 @@ impl Membership {
             commit_at: None,
             auto: None,
             ids: 0,
+            forgone: None,
             ended: VecDeque::new(),
             failure: None,
             topics_changed: false,
@@ -193,6 +196,7 @@ impl Membership {
     /// It was handed a batch that begins at or before `start` and ends before `place`.
     pub(crate) fn handed(&mut self, now: Instant, name: &TopicPartition, start: i64, place: Place) {
         self.group.asked(now, false);
+        self.forgone = None;
         let Some(progress) = self.progress.get_mut(name) else { return };
         let start = Place { offset: start, epoch: -1, metadata: "".into() };
         progress.finished.get_or_insert(start);
@@ -213,6 +217,7 @@ impl Membership {
         }
         let notice = self.notices.pop_front()?;
         self.group.asked(now, false);
+        self.forgone = None;
         self.told |= matches!(notice, Notice::Revoked(_));
         Some(notice)
     }
@@ -259,7 +264,15 @@ impl Membership {
     /// Commits what is finished; [`Membership::poll_ended`] tells the end of it.
     pub(crate) fn commit(&mut self, reader: &Consumer, now: Instant) -> u64 {
         let offsets = self.committable(reader, |_| true);
-        self.start_commit(offsets, now + self.settings.commit_within)
+        let id = self.start_commit(offsets, now + self.settings.commit_within);
+        if let Some(name) = &self.forgone {
+            // Told at once; what there is besides is committed all the same.
+            let what = "the partition was lost before its offset could be committed";
+            let error = Error::broker(ErrorCode::UNKNOWN_MEMBER_ID, what).in_api("OffsetCommit");
+            let error = error.on_partition(name.shared_topic().clone(), name.partition());
+            self.ended.push_back((id, Some(error)));
+        }
+        id
     }
 
     /// Commits what is finished of everything that is owned, and leaves.

@@ -76,7 +76,10 @@ impl Membership {
 
     pub(super) fn remove(&mut self, reader: &mut Consumer, partition: &TopicPartition) {
         reader.remove(partition);
-        self.progress.remove(partition);
+        let handed = self.progress.remove(partition).map(|of| (of.handed, of.committed));
+        if handed.is_some_and(|(handed, committed)| handed.is_some_and(|handed| handed.offset > committed)) {
+            self.forgone = Some(partition.clone());
+        }
         self.removals += 1;
         self.last.take_if(|last| last == partition);
     }

@@ -6,6 +6,7 @@
 //! let _calm = kafka.calm();
 //! let topic = kafka.topic("orders", 4);
 //! ```
+mod groups;
 mod node;
 mod release;
 mod settings;
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+pub use groups::{Group, Partition};
 use node::Node;
 pub use release::{Release, target_dir};
 pub use settings::free_ports;

@@ -57,8 +57,13 @@ impl Release {
             false => format!("-Dlog4j.configuration=file:{}", file.display()),
         };
         let mut args: Vec<String> = JVM.map(String::from).into();
-        args.extend([logging, "-cp".into(), format!("{}/*", self.jars.display()), class.into()]);
+        args.extend([logging, "-cp".into(), self.class_path(), class.into()]);
         args
+    }
+
+    /// All its jars.
+    pub fn class_path(&self) -> String {
+        format!("{}/*", self.jars.display())
     }
 
     /// The full name of one of Kafka's command line tools, which moved about between releases.

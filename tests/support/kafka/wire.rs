@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Longest wait for one answer of a node that starts up or is paused.
-const ANSWER: Duration = Duration::from_secs(3);
+pub(super) const ANSWER: Duration = Duration::from_secs(3);
 
 /// Creation waits for the controller, which may be electing itself.
 const CREATE: Duration = Duration::from_secs(15);
@@ -166,7 +166,7 @@ pub fn elect_preferred(port: u16, topic: &str, partition: i32) -> io::Result<()>
     }
 }
 
-fn exchange(port: u16, key: i16, version: i16, body: &[u8], wait: Duration) -> io::Result<Answer> {
+pub(super) fn exchange(port: u16, key: i16, version: i16, body: &[u8], wait: Duration) -> io::Result<Answer> {
     let mut socket = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), ANSWER)?;
     socket.set_read_timeout(Some(wait))?;
     let mut request = Vec::new();
@@ -189,45 +189,75 @@ fn exchange(port: u16, key: i16, version: i16, body: &[u8], wait: Duration) -> i
     }
 }
 
-fn string(to: &mut Vec<u8>, text: &str) {
+pub(super) fn string(to: &mut Vec<u8>, text: &str) {
     to.extend((text.len() as i16).to_be_bytes());
     to.extend(text.as_bytes());
 }
 
-struct Answer {
-    bytes: Vec<u8>,
-    at: usize,
+pub(super) struct Answer {
+    pub(super) bytes: Vec<u8>,
+    pub(super) at: usize,
 }
 
 impl Answer {
-    fn take(&mut self, n: usize) -> io::Result<&[u8]> {
+    pub(super) fn take(&mut self, n: usize) -> io::Result<&[u8]> {
         let bytes = self.bytes.get(self.at..self.at + n).ok_or(io::ErrorKind::UnexpectedEof)?;
         self.at += n;
         Ok(bytes)
     }
 
-    fn i16(&mut self) -> io::Result<i16> {
+    pub(super) fn i16(&mut self) -> io::Result<i16> {
         Ok(i16::from_be_bytes(self.take(2)?.try_into().unwrap()))
     }
 
-    fn i32(&mut self) -> io::Result<i32> {
+    pub(super) fn i32(&mut self) -> io::Result<i32> {
         Ok(i32::from_be_bytes(self.take(4)?.try_into().unwrap()))
     }
 
     /// A null string reads as an empty one.
-    fn string(&mut self) -> io::Result<String> {
+    pub(super) fn string(&mut self) -> io::Result<String> {
         let length = self.i16()?.max(0) as usize;
         Ok(String::from_utf8_lossy(self.take(length)?).into_owned())
     }
 
-    /// Shorter than 127 bytes, or null, which reads as empty.
-    fn compact_string(&mut self) -> io::Result<()> {
-        let length = self.take(1)?[0].saturating_sub(1);
-        self.take(usize::from(length)).map(drop)
+    pub(super) fn bytes(&mut self) -> io::Result<Vec<u8>> {
+        let length = self.i32()?.max(0) as usize;
+        Ok(self.take(length)?.to_vec())
     }
 
-    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> io::Result<T>) -> io::Result<Vec<T>> {
+    /// A null string reads as an empty one.
+    pub(super) fn compact_string(&mut self) -> io::Result<String> {
+        let length = self.varint()?.saturating_sub(1);
+        Ok(String::from_utf8_lossy(self.take(length)?).into_owned())
+    }
+
+    /// Tagged fields, of which there are none.
+    pub(super) fn tags(&mut self) -> io::Result<()> {
+        self.varint().map(drop)
+    }
+
+    fn varint(&mut self) -> io::Result<usize> {
+        let (mut value, mut shift) = (0, 0);
+        loop {
+            let byte = self.take(1)?[0];
+            value |= usize::from(byte & 0x7f) << shift;
+            shift += 7;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+    }
+
+    pub(super) fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> io::Result<T>) -> io::Result<Vec<T>> {
         let count = self.i32()?.max(0);
+        (0..count).map(|_| item(self)).collect()
+    }
+
+    pub(super) fn compact_list<T>(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> io::Result<T>,
+    ) -> io::Result<Vec<T>> {
+        let count = self.varint()?.saturating_sub(1);
         (0..count).map(|_| item(self)).collect()
     }
 }

@@ -149,8 +149,8 @@ impl Classic {
         random: &mut SmallRng,
         events: &mut VecDeque<Event>,
     ) {
-        // A heartbeat that a new round overtook: that round's own answer tells.
-        if *sent != self.identity || api == Api::Heartbeat && self.progress == Progress::Asked {
+        // A new round may have overtaken it: that round's own answer tells.
+        if *sent != self.identity || matches!(api, Api::Heartbeat | Api::Commit) && self.is_asking() {
             return;
         }
         // It has left: what its last requests come to makes no member of it.

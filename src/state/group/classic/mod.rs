@@ -316,9 +316,15 @@ impl Classic {
         matches!(self.state, State::Stable)
     }
 
-    /// A commit between JoinGroup and the answer to SyncGroup would be of neither generation.
+    /// A commit between the answers to JoinGroup and SyncGroup is refused. Before, while the others are waited for, it is as good as ever:
+    /// who waits for it would not read on, however long the round takes.
     pub(super) fn may_commit(&self) -> bool {
-        self.identity.generation >= 0 && self.progress == Progress::Done
+        self.identity.generation >= 0 && self.progress != Progress::Joined
+    }
+
+    /// The coordinator may be a generation ahead: what it refuses may be refused for that alone.
+    pub(super) fn is_asking(&self) -> bool {
+        self.progress == Progress::Asked
     }
 
     pub(super) fn needs_coordinator(&self) -> bool {

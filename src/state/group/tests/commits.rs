@@ -210,9 +210,27 @@ fn a_member_that_had_left_joined_again_when_its_last_commit_was_refused() {
 fn a_commit_that_waits_ends_when_all_of_it_is_lost() {
     let mut trace = Trace::stable(cooperative(), &[0]);
     trace.group.subscribe(trace.now, topics(&["t", "u"]), None);
-    assert_eq!(trace.waiting(), ["join"]);
+    trace.joined(2);
     trace.commit(1, 0, 5);
-    trace.join_fails(ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(trace.waiting(), ["sync"]);
+    trace.sync_as(ErrorCode::UNKNOWN_MEMBER_ID, bytes::Bytes::new());
     assert_eq!(trace.told(), ["lost 0"]);
     assert_eq!(trace.told(), ["commit 1: 0 REBALANCE_IN_PROGRESS"]);
+}
+
+#[test]
+fn a_commit_does_not_wait_for_a_round_that_waits_for_others() {
+    let mut trace = Trace::stable(cooperative(), &[0]);
+    trace.group.subscribe(trace.now, topics(&["t", "u"]), None);
+    assert_eq!(trace.waiting(), ["join"]);
+    trace.commit(1, 0, 5);
+    trace.committed(ErrorCode::NONE);
+    assert_eq!(trace.told(), ["commit 1: 1"]);
+    // Between the two answers it would be refused.
+    trace.joined(2);
+    trace.commit(2, 0, 6);
+    assert_eq!(trace.waiting(), ["sync"]);
+    trace.synced(&[0]);
+    trace.committed(ErrorCode::NONE);
+    assert_eq!(trace.told(), ["commit 2: 1"]);
 }

@@ -150,3 +150,12 @@ fn a_static_leader_that_an_old_coordinator_does_not_tell_so_looks_after_its_topi
     trace.group.handle_metadata(trace.now, &cluster(&[("t", 5)]));
     assert_eq!(trace.waiting(), ["join"]);
 }
+
+#[test]
+fn a_coordinator_that_hangs_is_not_asked_who_coordinates() {
+    let mut trace =
+        Trace::stable(Settings { session_timeout: 6 * SECOND, heartbeat_interval: SECOND, ..eager() }, &[0]);
+    trace.pass(7 * SECOND);
+    let request = trace.take("find");
+    assert_eq!((request.node, request.avoid, request.timeout), (None, Some(1), 6 * SECOND));
+}

@@ -3,22 +3,53 @@ use super::*;
 
 #[test]
 fn a_commit_in_a_cooperative_round_got_illegal_generation_and_all_was_declared_lost() {
-    let mut trace = Trace::stable(cooperative(), &[0]);
+    for code in
+        [ErrorCode::ILLEGAL_GENERATION, ErrorCode::REBALANCE_IN_PROGRESS, ErrorCode::UNKNOWN_MEMBER_ID]
+    {
+        let mut trace = Trace::stable(cooperative(), &[0]);
+        trace.group.subscribe(trace.now, topics(&["t", "u"]), None);
+        assert_eq!(trace.waiting(), ["join"]);
+        trace.break_off("join");
+        // JoinGroup may have been accepted unheard.
+        trace.pass(SECOND);
+        trace.find();
+        trace.commit(1, 0, 5);
+        trace.committed(code);
+        trace.joined(2);
+        assert_eq!(trace.waiting(), ["sync"]);
+        trace.synced(&[0]);
+        trace.pass(SECOND);
+        let request = trace.take("commit");
+        let What::Commit(plan) = &request.what else { unreachable!() };
+        assert_eq!(plan.sender.identity.generation, 2);
+        assert!(trace.told().is_empty());
+    }
+}
+
+#[test]
+fn a_commit_that_a_round_overtook_was_refused_although_the_partition_was_kept() {
+    let mut trace = Trace::stable(cooperative(), &[0, 1]);
     trace.group.subscribe(trace.now, topics(&["t", "u"]), None);
     assert_eq!(trace.waiting(), ["join"]);
-    trace.commit(1, 0, 5);
-    assert_eq!(trace.waiting(), ["join"], "it waits for the end of the round");
-    trace.break_off("join");
-    trace.pass(SECOND);
-    trace.find();
-    assert_eq!(trace.waiting(), ["join"], "also when JoinGroup may have been accepted unheard");
+    trace.group.commit(
+        1,
+        names(&[0, 1]).into_iter().map(|name| (name, place(5))).collect(),
+        trace.now + 30 * SECOND,
+    );
     trace.joined(2);
-    assert_eq!(trace.waiting(), ["sync"]);
     trace.synced(&[0]);
+    assert_eq!(trace.told(), ["revoke 1"]);
+    trace.revoked();
+    trace.committed(ErrorCode::ILLEGAL_GENERATION);
+    assert!(trace.told().is_empty());
+    // What was kept goes out again; what was given up does not.
+    trace.pass(SECOND);
     let request = trace.take("commit");
     let What::Commit(plan) = &request.what else { unreachable!() };
-    assert_eq!(plan.sender.identity.generation, 2);
-    assert!(trace.told().is_empty());
+    assert_eq!((plan.sender.identity.generation, plan.offsets.len()), (2, 1));
+    trace.open.push(request);
+    trace.committed(ErrorCode::NONE);
+    assert_eq!(trace.told(), ["commit 1: 1 REBALANCE_IN_PROGRESS retriable"]);
 }
 
 #[test]
@@ -36,8 +67,8 @@ fn a_commit_that_waited_for_a_round_went_out_for_a_partition_of_another_member()
     let mut trace = Trace::stable(cooperative(), &[0, 1]);
     trace.group.subscribe(trace.now, topics(&["t", "u"]), None);
     assert_eq!(trace.waiting(), ["join"]);
-    trace.commit(1, 1, 5);
     trace.joined(2);
+    trace.commit(1, 1, 5);
     trace.synced(&[0]);
     // It is committed before the partition is given up...
     trace.committed(ErrorCode::NONE);
@@ -45,9 +76,9 @@ fn a_commit_that_waited_for_a_round_went_out_for_a_partition_of_another_member()
     trace.revoked();
     assert_eq!(trace.waiting(), ["join"]);
     // ...and not after it is.
+    trace.joined(3);
     trace.commit(2, 1, 6);
     trace.group.offsets.forget(&names(&[1])[0]);
-    trace.joined(3);
     trace.synced(&[0]);
     assert_eq!(trace.told(), ["commit 2: 0 REBALANCE_IN_PROGRESS"]);
     assert!(trace.waiting().is_empty());

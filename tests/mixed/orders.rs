@@ -1,0 +1,77 @@
+//! Everybody in one group, in every order of leadership.
+use crate::in_turn;
+use crate::partner::Partner::{self, FranzGo, Java, KafkaPython, Librdkafka, Milena};
+use crate::scene::Manner;
+use crate::support::kafka::NEWEST;
+
+const EVERYBODY: [Partner; 5] = [Milena, Java, Librdkafka, FranzGo, KafkaPython];
+
+const ASSIGNORS: [&str; 4] = ["range", "roundrobin", "sticky", "cooperative-sticky"];
+
+/// Each leads once.
+fn each_leads(assignor: &'static str) {
+    for first in 0..EVERYBODY.len() {
+        let mut order = EVERYBODY;
+        order.rotate_left(first);
+        // Those who do not know the assignor are left out, so that the same one would lead again.
+        if order[0].knows(Manner::classic(assignor)) {
+            in_turn(NEWEST, Manner::classic(assignor), &order);
+        }
+    }
+}
+
+#[test]
+fn range_is_shared_with_everybody() {
+    each_leads("range");
+}
+
+#[test]
+fn roundrobin_is_shared_with_everybody() {
+    each_leads("roundrobin");
+}
+
+#[test]
+fn sticky_is_shared_with_everybody() {
+    each_leads("sticky");
+}
+
+#[test]
+fn cooperative_sticky_is_shared_with_everybody() {
+    each_leads("cooperative-sticky");
+}
+
+/// Three members each, so that both lead while the other is there, and then a foreign one of whatever kind joins.
+#[test]
+#[ignore = "takes ten minutes"]
+fn every_pair_and_many_orders_share_every_assignor() {
+    for assignor in ASSIGNORS {
+        for other in &EVERYBODY[1..] {
+            for order in [[Milena, *other, Milena], [*other, Milena, *other]] {
+                in_turn(NEWEST, Manner::classic(assignor), &order);
+            }
+        }
+        for step in 1..EVERYBODY.len() {
+            for first in 0..EVERYBODY.len() {
+                let order: Vec<_> = (0..5).map(|place| EVERYBODY[(first + place * step) % 5]).collect();
+                in_turn(NEWEST, Manner::classic(assignor), &order);
+            }
+        }
+    }
+}
+
+/// Who shares what without us: a judge of the harness, and of what can be expected.
+#[test]
+#[ignore = "takes four minutes, and milena has no part in it"]
+fn foreign_members_share_groups() {
+    let classic = ASSIGNORS.map(Manner::classic);
+    let consumer = ["range", "uniform"].map(Manner::consumer);
+    for manner in classic.into_iter().chain(consumer) {
+        for first in 0..4 {
+            let mut order = [Java, Librdkafka, FranzGo, KafkaPython];
+            order.rotate_left(first);
+            if order[0].knows(manner) {
+                in_turn(NEWEST, manner, &order);
+            }
+        }
+    }
+}
