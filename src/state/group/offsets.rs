@@ -77,6 +77,25 @@ impl Commit {
         self.end(events);
     }
 
+    /// Leaves a partition out, since whoever has it now may have committed more.
+    fn leave_out(&mut self, partition: &TopicPartition) {
+        if self.left.remove(partition).is_some() {
+            let error = Error::broker(
+                ErrorCode::REBALANCE_IN_PROGRESS,
+                "the partition was given up before its offset could be committed",
+            );
+            let error = error.on_partition(partition.shared_topic().clone(), partition.partition());
+            self.error.get_or_insert(error.retriable(false));
+        }
+    }
+
+    /// Before it is sent again, perhaps under another identity.
+    fn leave_out_forgotten(&mut self) {
+        for partition in std::mem::take(&mut self.forgotten) {
+            self.leave_out(&partition);
+        }
+    }
+
     fn plan(&self, sender: Sender) -> What {
         What::Commit(CommitPlan { sender, offsets: self.left.clone() })
     }
@@ -143,17 +162,7 @@ impl Offsets {
             commit.forgotten.insert(partition.clone());
         }
         for commit in self.commits.iter_mut().skip(flying) {
-            if commit.left.remove(partition).is_some() {
-                let error = Error::broker(
-                    ErrorCode::REBALANCE_IN_PROGRESS,
-                    "the partition was given up before its offset could be committed",
-                );
-                commit.error.get_or_insert(
-                    error
-                        .on_partition(partition.shared_topic().clone(), partition.partition())
-                        .retriable(false),
-                );
-            }
+            commit.leave_out(partition);
         }
     }
 
@@ -239,8 +248,9 @@ impl Offsets {
         again: bool,
         events: &mut VecDeque<Event>,
     ) {
-        let Some(commit) = self.under_way(ticket) else { return };
-        if again && commit.until > now && !self.closed {
+        let Some(mut commit) = self.under_way(ticket) else { return };
+        commit.leave_out_forgotten();
+        if again && commit.until > now && !self.closed && !commit.left.is_empty() {
             self.commits.push_front(commit);
         } else {
             commit.fail(error.in_api("OffsetCommit"), events);
@@ -334,6 +344,7 @@ impl Offsets {
             commit.error.get_or_insert(error.on_partition(name.shared_topic().clone(), name.partition()));
         }
         commit.left = again;
+        commit.leave_out_forgotten();
         match commit.left.is_empty() {
             true => {
                 self.commits_retry = Retry::default();

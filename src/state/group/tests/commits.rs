@@ -234,3 +234,23 @@ fn a_commit_does_not_wait_for_a_round_that_waits_for_others() {
     trace.committed(ErrorCode::NONE);
     assert_eq!(trace.told(), ["commit 2: 1"]);
 }
+
+#[test]
+fn a_commit_of_a_lost_partition_was_sent_again_under_the_next_identity() {
+    let mut trace = Trace::stable(eager(), &[0]);
+    trace.commit(1, 0, 10);
+    let commit = trace.take("commit");
+    trace.pass(4 * SECOND);
+    trace.beats(ErrorCode::UNKNOWN_MEMBER_ID);
+    assert_eq!(trace.told(), ["lost 0"]);
+    // Whoever had it meanwhile has committed more.
+    let error = Error::new(ErrorKind::Connect, "the connection was lost");
+    trace.group.handle_response(trace.now, commit.ticket, Err(error));
+    assert_eq!(trace.told(), ["commit 1: 0 REBALANCE_IN_PROGRESS"]);
+    trace.pass(2 * SECOND);
+    trace.find();
+    trace.joined(5);
+    trace.synced(&[0]);
+    trace.pass(2 * SECOND);
+    assert!(!trace.waiting().contains(&"commit"));
+}
