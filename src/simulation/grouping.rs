@@ -61,8 +61,7 @@ pub(super) struct Grouping {
     /// Owned when last looked at, and what was taken away since this was last cleared.
     owned: BTreeSet<i32>,
     pub(super) taken: BTreeSet<i32>,
-    reads:
-        BTreeMap<u64, fn(Result<Answer, crate::error::Error>) -> Result<group::Answer, crate::error::Error>>,
+    reads: BTreeMap<u64, group::Read>,
     pub(super) records: u64,
 }
 

@@ -49,6 +49,8 @@ pub(crate) use interface::{Answer, Event, Identity, Pattern, Request, Settings, 
 pub use place::CommittedOffset;
 pub(crate) use place::Place;
 pub(crate) use requests::{CommitPlan, OffsetFetchPlan, Sender, coordinator_of, fetched, find_coordinator};
+#[cfg(test)]
+pub(crate) use wire::Read;
 pub(crate) use wire::call;
 
 use coordinator::Coordinator;
