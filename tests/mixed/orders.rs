@@ -56,7 +56,11 @@ fn every_pair_and_many_orders_share_every_assignor() {
         }
         for step in 1..EVERYBODY.len() {
             for first in 0..EVERYBODY.len() {
-                let order: Vec<_> = (0..5).map(|place| EVERYBODY[(first + place * step) % 5]).collect();
+                let mut order: Vec<_> = (0..5).map(|place| EVERYBODY[(first + place * step) % 5]).collect();
+                if assignor == "cooperative-sticky" {
+                    let left_out = [Librdkafka, FranzGo][first % 2];
+                    order.retain(|partner| *partner != left_out);
+                }
                 in_turn(NEWEST, Manner::classic(assignor), &order);
             }
         }
