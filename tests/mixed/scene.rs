@@ -141,7 +141,7 @@ impl<'a> Scene<'a> {
         let mut all: Vec<_> = owned.values().flatten().cloned().collect();
         all.sort();
         if all != self.partitions() {
-            return Err(format!("members own {owned:?}"));
+            return Err(format!("members own {owned:?}, the coordinator says {:?}", self.defined()));
         }
         let mut loads: Vec<_> = owned.values().map(Vec::len).collect();
         loads.sort();

@@ -59,7 +59,10 @@ func (m *member) commit(client *kgo.Client) {
 		return
 	}
 	agreed := [][3]any{}
-	client.CommitOffsetsSync(context.Background(), m.uncommitted, func(
+	// A commit waits for a join that is under way, and that may wait for a callback, which waits until AllowRebalance is called.
+	limit, end := context.WithTimeout(context.Background(), time.Second)
+	defer end()
+	client.CommitOffsetsSync(limit, m.uncommitted, func(
 		_ *kgo.Client, request *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error,
 	) {
 		if err != nil {

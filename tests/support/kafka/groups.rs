@@ -14,6 +14,8 @@ pub struct Group {
     pub state: String,
     /// Each member's partitions, sorted, by its client id.
     pub members: BTreeMap<String, Vec<Partition>>,
+    /// What each says that it owns, and of which generation; of the classic protocol.
+    pub claims: BTreeMap<String, (Vec<Partition>, i32)>,
 }
 
 impl Cluster {
@@ -64,16 +66,31 @@ fn describe_classic(port: u16, group: &str) -> io::Result<Group> {
             member.string()?; // its id
             let client = member.string()?;
             member.string()?; // host
-            member.bytes()?; // subscription
+            let claim = claimed(member.bytes()?)?;
             let assignment = member.bytes()?;
-            Ok((client, assigned(assignment)?))
+            Ok((client, assigned(assignment)?, claim))
         })?;
-        Ok((error, Group { state, members: members.into_iter().collect() }))
+        let claims = members.iter().map(|(client, _, claim)| (client.clone(), claim.clone())).collect();
+        let members = members.into_iter().map(|(client, assigned, _)| (client, assigned)).collect();
+        Ok((error, Group { state, members, claims }))
     })?;
     match groups.into_iter().next() {
         Some((0, found)) => Ok(found),
         other => Err(io::Error::other(format!("DescribeGroups {group}: {other:?}"))),
     }
+}
+
+/// What a member claims to own, if its subscription is new enough to say so.
+fn claimed(bytes: Vec<u8>) -> io::Result<(Vec<Partition>, i32)> {
+    if bytes.is_empty() {
+        return Ok((vec![], -1));
+    }
+    let mut subscription = Answer { bytes, at: 0 };
+    let version = subscription.i16()?;
+    subscription.list(Answer::string)?; // topics
+    subscription.bytes()?; // user data
+    let owned = if version >= 1 { subscription.partitions()? } else { vec![] };
+    Ok((owned, if version >= 2 { subscription.i32()? } else { -1 }))
 }
 
 /// What a leader gave to a member.
@@ -83,13 +100,20 @@ fn assigned(bytes: Vec<u8>) -> io::Result<Vec<Partition>> {
     }
     let mut assignment = Answer { bytes, at: 0 };
     assignment.i16()?; // version
-    let topics = assignment.list(|topic| {
-        let name = topic.string()?;
-        topic.list(|partition| Ok((name.clone(), partition.i32()?)))
-    })?;
-    let mut partitions = topics.concat();
-    partitions.sort();
-    Ok(partitions)
+    assignment.partitions()
+}
+
+impl Answer {
+    /// Sorted.
+    fn partitions(&mut self) -> io::Result<Vec<Partition>> {
+        let topics = self.list(|topic| {
+            let name = topic.string()?;
+            topic.list(|partition| Ok((name.clone(), partition.i32()?)))
+        })?;
+        let mut partitions = topics.concat();
+        partitions.sort();
+        Ok(partitions)
+    }
 }
 
 /// ConsumerGroupDescribe v0.
@@ -124,7 +148,7 @@ fn describe(port: u16, group: &str) -> io::Result<Group> {
         })?;
         found.i32()?;
         found.tags()?;
-        Ok((error, Group { state, members: members.into_iter().collect() }))
+        Ok((error, Group { state, members: members.into_iter().collect(), claims: BTreeMap::new() }))
     })?;
     match groups.into_iter().next() {
         Some((0, found)) => Ok(found),
