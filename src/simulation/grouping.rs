@@ -61,6 +61,8 @@ pub(super) struct Grouping {
     /// Owned when last looked at, and what was taken away since this was last cleared.
     owned: BTreeSet<i32>,
     pub(super) taken: BTreeSet<i32>,
+    /// What was committed of a partition when it was given to this member: nothing before that is read again.
+    floors: BTreeMap<i32, i64>,
     reads: BTreeMap<u64, group::Read>,
     pub(super) records: u64,
 }
@@ -89,6 +91,7 @@ impl Grouping {
             in_hand: Vec::new(),
             owned: BTreeSet::new(),
             taken: BTreeSet::new(),
+            floors: BTreeMap::new(),
             reads: BTreeMap::new(),
             records: 0,
             terms,
@@ -173,7 +176,7 @@ impl Grouping {
                 self.kill(now, network);
                 return Ok(());
             }
-            self.look();
+            self.look(ledger);
             let deadlines = [self.membership.next_deadline(), self.reader.next_deadline()];
             if deadlines.into_iter().flatten().all(|at| at > now) {
                 self.client.advance(now, network);
@@ -287,6 +290,13 @@ impl Grouping {
                     let offsets: Vec<i64> =
                         batch.records().skip(before).map(|record| record.offset()).collect();
                     self.records += offsets.len() as u64;
+                    let floor = self.floors.get(&taken.name.partition()).copied().unwrap_or_default();
+                    if offsets.first().is_some_and(|first| *first < floor) {
+                        return Err(format!(
+                            "again: {} is read from {offsets:?}, and {floor} was committed",
+                            taken.name
+                        ));
+                    }
                     if !self.membership.owns(&taken.name) {
                         return Err(format!("G1: {} is handed out and not owned", taken.name));
                     }
@@ -317,9 +327,11 @@ impl Grouping {
         machines.into_iter().chain([self.client.next_deadline(), busy]).flatten().min()
     }
 
-    /// Notes what was taken away.
-    fn look(&mut self) {
+    /// Notes what was given and what was taken away.
+    fn look(&mut self, ledger: &Ledger) {
         let owned = self.partitions();
+        let given = owned.difference(&self.owned);
+        self.floors.extend(given.map(|partition| (*partition, ledger.committed(*partition))));
         self.taken.extend(self.owned.difference(&owned));
         self.owned = owned;
     }

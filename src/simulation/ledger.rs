@@ -18,6 +18,11 @@ impl Ledger {
         self.finished.entry(partition).or_default().extend(offsets);
     }
 
+    /// Where the group stood in a partition at the last look.
+    pub(super) fn committed(&self, partition: i32) -> i64 {
+        self.committed.get(&partition).copied().unwrap_or_default()
+    }
+
     fn is_finished(&self, partition: i32, offset: i64) -> bool {
         self.finished.get(&partition).is_some_and(|finished| finished.contains(&offset))
     }
