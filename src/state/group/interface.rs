@@ -128,7 +128,7 @@ pub(crate) enum Event {
     Warned(Error),
     /// A topic was assigned that metadata does not know.
     Refresh,
-    /// What [`Group::topics`] says has changed.
+    /// What [`Group::topics`](super::Group::topics) says has changed.
     Topics,
     /// A commit has ended: what of it is committed, and what went wrong with the rest.
     Committed {
