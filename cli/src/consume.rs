@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// all members know counts [default: range, cooperative-sticky]
     #[arg(long = "assignor", value_name = "NAME", requires = "group")]
     pub(crate) assignors: Vec<String>,
+    /// How it is a member: classic, where members divide the partitions, or consumer (KIP-848), where the coordinator does
+    #[arg(long, value_name = "NAME", requires = "group", value_parser = ["classic", "consumer"])]
+    pub(crate) protocol: Option<String>,
     /// Comes back under this id: the group waits for it while it is away
     #[arg(long, value_name = "ID", requires = "group")]
     pub(crate) instance_id: Option<String>,

@@ -47,6 +47,9 @@ impl Session {
         if let Some(id) = &args.instance_id {
             builder = builder.group_instance_id(id.as_str());
         }
+        if let Some(protocol) = &args.protocol {
+            builder = builder.set("group.protocol", protocol)?;
+        }
         if !args.assignors.is_empty() {
             builder = builder.set("partition.assignment.strategy", &args.assignors.join(","))?;
         }

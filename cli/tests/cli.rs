@@ -360,6 +360,8 @@ async fn a_group_goes_on_where_its_last_member_stopped() {
     let lag = done(groups(&address, &["lag"], &["-g", "g"]).await);
     assert_eq!(lag, "orders-0 committed=4 end=5 lag=1 member=-\n");
     done(groups(&address, &["offsets", "reset"], &["-g", "g", "-t", "orders", "--to", "1"]).await);
+    let newer = ["--group", "h", "--from-beginning", "-c", "1", "--protocol", "consumer"];
+    assert_eq!(done(consume(&address, &newer).await), "1\n");
     let json = ["--group", "g", "-c", "1", "-f", "json", "--assignor", "cooperative-sticky"];
     let out = done(consume(&address, &json).await);
     let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

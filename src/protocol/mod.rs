@@ -3,7 +3,6 @@
 //! The message structs come from `kafka-protocol`. This layer is pure: it knows no time, no socket and nothing above it.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))] // tests may read a clock to begin with
 
-#[allow(dead_code)] // until the membership reads and writes it
 pub(crate) mod consumer_protocol;
 pub(crate) mod error_code;
 pub(crate) mod fetch;

@@ -66,7 +66,7 @@ impl ApiVersions {
     }
 
     /// The level in force of a finalized feature, such as `group.version`.
-    #[allow(dead_code)] // what the newer group protocol will ask
+    #[allow(dead_code)] // transactions will ask whether `transaction.version` is on (KIP-890)
     pub(crate) fn feature(&self, name: &str) -> Option<i16> {
         self.features.iter().find(|feature| &*feature.0 == name).map(|feature| feature.1)
     }
