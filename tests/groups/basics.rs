@@ -189,7 +189,7 @@ async fn options_that_do_not_go_together_are_refused() {
         (client.consumer().group("g"), "named topics"),
         (client.consumer().group("g").assign([("t", 0)]), "the group assigns"),
         (group().topics_matching(|_| true), "named topics"),
-        (client.consumer().topics_matching(|_| true), "needs a group"),
+        (client.consumer().topics_matching(|_| true), "need a group"),
         (group().group_instance_id("a b"), "group_instance_id"),
         (group().group_instance_id("x".repeat(250)), "group_instance_id"),
         (group().heartbeat_interval(Duration::from_secs(45)), "heartbeat_interval"),
