@@ -351,6 +351,10 @@ impl Grouping {
         format!("{:?} {:?} stable: {stable}, owns {owned:?}", self.life, group.identity())
     }
 
+    pub(super) fn is_static_by_rounds(&self) -> bool {
+        self.terms.group.instance.is_some() && self.terms.group.protocol == group::GroupProtocol::Classic
+    }
+
     pub(super) fn instance(&self) -> Option<std::sync::Arc<str>> {
         self.terms.group.instance.clone()
     }
