@@ -259,8 +259,10 @@ impl Grouping {
                 self.drive(now);
             }
             if let Some(error) = self.membership.failure() {
-                if error.code() == Some(ErrorCode::UNRELEASED_INSTANCE_ID) {
-                    // The one before it was killed, and the coordinator waits for it; whoever started this one has to wait, too.
+                let instance = [ErrorCode::UNRELEASED_INSTANCE_ID, ErrorCode::FENCED_INSTANCE_ID];
+                if error.code().is_some_and(|code| instance.contains(&code)) {
+                    // The one before it was killed, and the coordinator waits for it; or a request of the one before it, or its own first
+                    // one, came late and took its place. Whoever started it has to start another.
                     self.life = Life::Fails;
                     return Ok(());
                 }

@@ -72,8 +72,8 @@ pub(super) fn check_owners(view: &GroupView, members: &[Grouping]) -> Result<(),
             continue;
         }
         // A static member that misses a round stays a member all the same (KIP-345), and what the leader is shown of it is what it had
-        // said before: what it was given last may go to another. Nothing but its next answer can tell it.
-        if member.is_static_by_rounds() && identity.generation < view.generation() {
+        // said before: what it was given last may go to another, of which nothing but its next answer can tell it. So these are left out.
+        if member.is_static_by_rounds() {
             continue;
         }
         for partition in member.partitions() {
