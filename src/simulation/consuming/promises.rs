@@ -97,7 +97,9 @@ impl Consuming {
         truth: &Truth,
     ) -> Result<(), String> {
         let committed = self.committed();
-        for (partition, reader) in self.readers.iter().filter(|(_, reader)| !reader.paused) {
+        // Where the log was cut off the position may have gone elsewhere, which is told with the next record.
+        let reading = self.readers.iter().filter(|(_, reader)| !reader.paused && reader.cut.is_none());
+        for (partition, reader) in reading {
             let Some(since) = well(*partition) else { continue };
             let log = truth.log(*partition);
             let readable = if committed { log.stable } else { log.readable };
@@ -130,7 +132,7 @@ impl Consuming {
                 let latest = self.settings.reset == OffsetReset::Latest;
                 let nothing_from = |from: i64| {
                     from > log.end
-                        || (latest && from < log.start)
+                        || (latest && (from < log.start || reader.cut.is_some()))
                         || log.check_none_between(from.max(log.start), end, committed).is_ok()
                 };
                 // What is left to be told comes with the next record, if it is told.
