@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::super::leader;
-use super::super::requests::{JoinPlan, Sender, SyncPlan};
+use super::super::requests::{JoinPlan, Sender, SyncPlan, millis};
 use super::super::{Event, Ticket, What};
 use super::{Classic, Progress, State};
 use crate::error::Result;
@@ -88,7 +88,6 @@ impl Classic {
     }
 
     fn join(&mut self) -> JoinPlan {
-        let millis = |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
         self.joined.clone_from(&self.topics);
         let held = if self.cooperative { &self.owned } else { &self.last };
         let settings = &*self.settings;
