@@ -8,6 +8,8 @@ mod reply;
 mod requester;
 mod responder;
 mod serve;
+#[cfg(test)]
+mod simulation;
 
 pub use answer::{Answer, ErrorReply, IntoAnswer, Refusal, Status};
 pub use config::RequesterBuilder;
