@@ -83,7 +83,9 @@ impl Process {
     }
 
     pub fn signal(&self, name: &str) {
-        let _ = Command::new("kill").args([format!("-{name}"), self.pid.to_string()]).status();
+        // It may have ended meanwhile, of which kill would complain.
+        let pid = self.pid.to_string();
+        let _ = Command::new("kill").args([&format!("-{name}"), &pid]).stderr(Stdio::null()).status();
     }
 
     /// What it has complained of on stderr, if it has ended by itself.

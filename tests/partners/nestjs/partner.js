@@ -123,12 +123,20 @@ function call(client, value, limit) {
 async function ask(lines) {
   const client = new ClientKafka(options());
   client.subscribeToResponseOf(args.topics);
+  if (args.join === 'told') {
+    // Loading takes longer than what is to happen while it joins.
+    tell('loaded');
+    await new Promise((resolve) => lines.once('line', resolve));
+  }
+  const told = lines[Symbol.asyncIterator]();
   await client.connect();
-  const home = () => client.getConsumerAssignments()[`${args.topics}.reply`] ?? null;
-  client.consumer.on(client.consumer.events.GROUP_JOIN, () => setImmediate(() => tell('home', { partition: home() })));
+  const { GROUP_JOIN, REBALANCING } = client.consumer.events;
+  const home = () => tell('home', { partition: client.getConsumerAssignments()[`${args.topics}.reply`] ?? null });
+  client.consumer.on(REBALANCING, () => tell('rebalancing'));
+  client.consumer.on(GROUP_JOIN, () => setImmediate(home));
+  home();
   tell('ready');
-  tell('home', { partition: home() });
-  for await (const line of lines) {
+  for await (const line of told) {
     const [, verb, ...rest] = /^(call|bench) (\d+) (\d+) (\d+) (.*)$/s.exec(line);
     const [calls, concurrency, limit] = rest.slice(0, 3).map(Number);
     let next = 0;
