@@ -46,6 +46,7 @@ pub(crate) fn rebalance(kafka: &Cluster, runtime: &Runtime) -> Option<(Vec<Outco
         let topic = topic.clone();
         async move { call(&requester, &topic, 1, LIMIT, "held ours").await }
     });
+    waiting.forget(&["rebalancing"]);
     waiting.begin_calls(1, LIMIT, "held theirs");
     silent.process.signal("STOP");
     joining.process.tell("join");

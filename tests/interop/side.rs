@@ -92,6 +92,13 @@ impl Side {
         }
     }
 
+    /// What it has said of these does not count any more.
+    pub(crate) fn forget(&mut self, events: &[&str]) {
+        self.said
+            .events()
+            .retain(|event| !event["event"].as_str().is_some_and(|name| events.contains(&name)));
+    }
+
     /// What a responder has been asked, in its own words.
     pub(crate) fn was_asked(&self, text: &str) -> bool {
         self.said.events().iter().any(|event| event["event"] == "served" && event["value"] == text)
@@ -110,7 +117,7 @@ impl Side {
     }
 
     pub(crate) fn begin_calls(&mut self, calls: usize, limit: Duration, text: &str) {
-        self.said.events().retain(|event| event["event"] != "outcome" && event["event"] != "done");
+        self.forget(&["outcome", "done"]);
         self.process.tell(&format!("call {calls} {calls} {} {text}", limit.as_millis()));
     }
 

@@ -40,8 +40,11 @@ impl Outcome {
     }
 }
 
-/// What is asked, how much of it is understood by all, and what comes of it: call i has `-i` behind its text.
-pub(crate) const ASKED: [(&str, fn(usize) -> Outcome); 4] = [
+/// What is to come of call i.
+type Expected = fn(usize) -> Outcome;
+
+/// What all understand, and what comes of it: call i has `-i` behind its text.
+pub(crate) const ASKED: [(&str, Expected); 4] = [
     ("echo a b", |call| Outcome::item(format!("a b-{call}"))),
     ("upper ab", |call| Outcome::item(format!("AB-{call}"))),
     ("empty x", |_| Outcome::item("")),

@@ -54,8 +54,9 @@ fn prepare(
 
 /// A folder of tests/partners, from wherever in the workspace this is compiled.
 pub fn folder(name: &str) -> PathBuf {
-    let places = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|place| place.join("tests/partners"));
-    places.filter(|place| place.is_dir()).next().expect("tests/partners").join(name)
+    let mut places =
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|place| place.join("tests/partners"));
+    places.find(|place| place.is_dir()).expect("tests/partners").join(name)
 }
 
 /// The folder that this command fills, named after what it is made from. It is made once, and appears whole or not at all.
