@@ -19,14 +19,14 @@ impl Partner {
         self != Self::Spring
     }
 
-    /// Starts as this partner, its arguments still to come. None, and a word on stderr, if what it runs with is not here, or could not be
+    /// Starts as this partner, a JVM with these options and its own arguments still to come. None, and a word on stderr, if what it runs with is not here, or could not be
     /// brought and this is not CI.
-    pub(crate) fn program(self) -> Option<Program> {
+    pub(crate) fn program(self, jvm: &[&str]) -> Option<Program> {
         let runtime = if self.is_nest() { ["npm", "--version"] } else { ["javac", "-version"] };
         program(&format!("{self:?}"), runtime, || match self {
             Self::Nest11 => nest("11"),
             Self::Nest12 => nest("12"),
-            Self::Spring => spring(&["-XX:TieredStopAtLevel=1"]),
+            Self::Spring => spring(jvm),
         })
     }
 }

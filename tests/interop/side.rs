@@ -9,10 +9,14 @@ use serde_json::Value;
 use crate::partner::Partner;
 use crate::support::kafka::Cluster;
 use crate::support::process::Process;
+use crate::support::program::Program;
 use crate::verbs::Outcome;
 
 /// For a JVM's start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A test wants a JVM that starts fast, not one that gets fast.
+const JVM: [&str; 1] = ["-XX:TieredStopAtLevel=1"];
 
 pub(crate) struct Side {
     pub(crate) name: String,
@@ -42,10 +46,14 @@ impl Side {
 
     /// Starts it, and does not wait.
     pub(crate) fn begin(kafka: &Cluster, partner: Partner, args: &[(&str, &str)]) -> Option<Self> {
-        let program = partner.program()?;
+        Some(Self::launch(kafka, &format!("{partner:?}"), partner.program(&JVM)?, args))
+    }
+
+    /// Starts this program as one side, and does not wait.
+    pub(crate) fn launch(kafka: &Cluster, who: &str, program: Program, args: &[(&str, &str)]) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let role = args.iter().find(|(key, _)| *key == "role")?.1;
-        let name = format!("{partner:?}-{role}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let role = args.iter().find(|(key, _)| *key == "role").map_or("", |(_, role)| role);
+        let name = format!("{who}-{role}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let bootstrap = kafka.bootstrap();
         let own = [("name", name.as_str()), ("bootstrap", &bootstrap)];
         let args: Vec<_> = own.iter().chain(args).map(|(key, value)| format!("{key}={value}")).collect();
@@ -60,7 +68,7 @@ impl Side {
             }
         };
         let process = Process::start(&name, program, &args, None, hear);
-        Some(Self { name, process, said })
+        Self { name, process, said }
     }
 
     /// Waits until it has said something; what it said before counts, too.
