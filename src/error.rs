@@ -52,6 +52,8 @@ pub enum ErrorKind {
     Position,
     /// A request was answered with an error by the responder's application.
     Reply,
+    /// What a call waited for cannot come any more: its reply topic was deleted, or deleted and created again.
+    Gone,
     /// The handle was closed, or its driver ended.
     Closed,
 }

@@ -1,8 +1,11 @@
 //! Calls over Kafka: a requester asks, a responder answers, and no reply is lost to a rebalance.
+mod allocator;
 mod answer;
 mod config;
+mod home;
 mod incoming;
 mod metrics;
+mod opening;
 mod reader;
 mod reply;
 mod requester;
@@ -11,6 +14,7 @@ mod serve;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use allocator::ReplyAllocator;
 pub use answer::{Answer, ErrorReply, IntoAnswer, Refusal, Status};
 pub use config::RequesterBuilder;
 pub use incoming::{Event, Request};
