@@ -9,6 +9,7 @@ use tokio::time::sleep_until;
 
 use super::reply::{Reply, refused};
 use crate::client::Core;
+use crate::client::clock::WallClock;
 use crate::consumer::{Batch, Consumer, ConsumerHandle};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::backoff::Backoff;
@@ -221,7 +222,7 @@ pub(super) async fn watch_topics(shared: Arc<Shared>, core: Arc<Core>, broadcast
 }
 
 /// Reads the reply partitions and completes the calls that their records answer.
-pub(super) async fn read(guard: EndAll, mut consumer: Consumer, backoff: Backoff) {
+pub(super) async fn read(guard: EndAll, mut consumer: Consumer, backoff: Backoff, wall_clock: WallClock) {
     let shared = &guard.0;
     let mut stopped = std::pin::pin!(shared.stopped());
     let mut lost = LostPositions::new(backoff, SmallRng::from_rng(&mut rand::rng()));
@@ -231,7 +232,7 @@ pub(super) async fn read(guard: EndAll, mut consumer: Consumer, backoff: Backoff
             biased;
             () = &mut stopped => break,
             () = sleep_until(seek.unwrap_or_else(Instant::now).into()), if seek.is_some() => {
-                seek_lost(shared, &mut lost);
+                seek_lost(shared, &mut lost, wall_clock.now());
                 continue;
             }
             next = consumer.next() => match next {
@@ -262,14 +263,14 @@ pub(super) async fn read(guard: EndAll, mut consumer: Consumer, backoff: Backoff
     consumer.close().await;
 }
 
-fn seek_lost(shared: &Shared, lost: &mut LostPositions) {
+fn seek_lost(shared: &Shared, lost: &mut LostPositions, wall_clock: i64) {
     let now = tokio::time::Instant::now().into_std();
     while let Some((partition, to)) = lost.poll_seek(now) {
         let to = match to {
             // Never to the end while calls wait, or begin to before that end is told: their replies may lie before it.
             GoOn::Before => {
                 let oldest = shared.state().router.oldest(partition.topic(), partition.partition());
-                Offset::Timestamp(oldest.unwrap_or_else(super::wall_clock).saturating_sub(CLOCK_SKEW))
+                Offset::Timestamp(oldest.unwrap_or(wall_clock).saturating_sub(CLOCK_SKEW))
             }
             GoOn::At(offset) => Offset::At(offset),
             GoOn::End => Offset::End,

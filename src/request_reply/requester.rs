@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
+use super::RequesterMetrics;
 use super::config::RequesterBuilder;
 use super::opening::Opening;
 use super::reader::{self, EndAll, Shared};
 use super::reply::Reply;
-use super::{RequesterMetrics, wall_clock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::task::TaskSet;
 use crate::producer::Producer;
@@ -61,7 +61,12 @@ impl Requester {
         let correlation = ReplyCorrelation::new(rand::random(), rand::random());
         let shared = Shared::new(correlation, consumer.handle());
         tasks.spawn(reader::clock(EndAll(shared.clone())));
-        tasks.spawn(reader::read(EndAll(shared.clone()), consumer, core.config().retry_backoff));
+        tasks.spawn(reader::read(
+            EndAll(shared.clone()),
+            consumer,
+            core.config().retry_backoff,
+            core.config().wall_clock,
+        ));
         tasks.spawn(reader::watch_topics(shared.clone(), core.clone(), config.allocator.is_broadcast()));
         let opening = Arc::new(Opening::new(config.clone(), shared.clone()));
         if let Some(homes) = config.allocator.changes() {
@@ -210,7 +215,7 @@ impl<'a> Call<'a> {
             loop {
                 // Registered before it is sent: the reply may be there before the send returns.
                 let (waiter, reply) = oneshot::channel();
-                let sent_at = wall_clock();
+                let sent_at = inner.config.client.core().wall_clock();
                 if let Some(entered) = inner.shared.register(&reply_topic, deadline, sent_at, waiter)? {
                     return Ok::<_, Error>((slot, sent_at, reply, entered));
                 }
