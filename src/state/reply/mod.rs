@@ -8,4 +8,5 @@ pub(crate) mod dialect;
 pub(crate) mod homes;
 pub(crate) mod lost;
 pub(crate) mod router;
+pub(crate) mod trace;
 pub(crate) mod tracker;
