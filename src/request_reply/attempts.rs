@@ -3,7 +3,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::time::{Sleep, sleep_until};
 
@@ -56,7 +56,7 @@ struct Kept {
     envelope: Envelope,
     key: Option<Box<[u8]>>,
     value: Option<Box<[u8]>>,
-    headers: Vec<(Box<[u8]>, Option<Box<[u8]>>)>,
+    headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     partition: Option<i32>,
     timestamp: Option<i64>,
     idempotency_key: Option<Box<[u8]>>,
