@@ -162,6 +162,8 @@ async fn take(serving: &Arc<Serving>, tasks: &TaskSet, record: ConsumerRecord) {
         Asked::Event => return serving.count(|metrics| metrics.unhandled += 1),
         Asked::Request(origin) if allowed(serving, &origin) => Some(origin),
         Asked::Request(_) | Asked::Unanswerable => return serving.count(|metrics| metrics.unanswerable += 1),
+        // Nothing that this responder announces needs one.
+        Asked::Control(_) => return,
     };
     let Ok(slot) = serving.slots.clone().acquire_owned().await else { return };
     // Looked at when its turn has come: it may have waited for long.
@@ -264,10 +266,10 @@ impl Serving {
     ) -> Result<()> {
         let empty = Answer::null();
         let (answer, head) = match outcome {
-            Ok(answer) => (answer, ReplyHead::ok(origin)),
+            Ok(answer) => (answer, ReplyHead::last(origin, 0)),
             Err(refusal) => {
                 self.count(|metrics| metrics.refused += 1);
-                (&empty, ReplyHead::error(origin, refusal.status().code(), refusal.message()))
+                (&empty, ReplyHead::error(origin, 0, refusal.status().code(), refusal.message()))
             }
         };
         let mut record = Record::tombstone();
