@@ -41,7 +41,6 @@ pub(crate) struct Ticket {
 }
 
 /// See the module. `B` hands out what is left of a batch, in order.
-#[derive(Debug)]
 pub(crate) struct Intake<B: Iterator> {
     limits: Limits,
     lanes: BTreeMap<u64, Lane<B>>,
@@ -55,7 +54,6 @@ pub(crate) struct Intake<B: Iterator> {
 }
 
 /// A partition, for as long as it is owned.
-#[derive(Debug)]
 struct Lane<B: Iterator> {
     name: TopicPartition,
     tracker: Tracker,
