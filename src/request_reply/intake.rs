@@ -63,8 +63,8 @@ struct Reading<'a> {
     consumer: ConsumerHandle,
     /// When to tell the group what is finished, if there is one.
     ticks: Option<Interval>,
-    /// Partitions to be given up, and how long their handlers are waited for.
-    revoking: Option<(BTreeSet<TopicPartition>, Instant)>,
+    /// Partitions to be given up, and how long their handlers are waited for; for ever if that is too far off.
+    revoking: Option<(BTreeSet<TopicPartition>, Option<Instant>)>,
     /// How it ends, once that is decided.
     outcome: Option<Result<()>>,
     /// How long the last handlers are waited for.
@@ -90,8 +90,8 @@ impl Reading<'_> {
                     if self.is_done() {
                         return;
                     }
-                    let until =
-                        self.revoking.as_ref().map(|(_, until)| *until).into_iter().chain(self.until).min();
+                    let revoking = self.revoking.as_ref().and_then(|(_, until)| *until);
+                    let until = revoking.into_iter().chain(self.until).min();
                     tokio::select! {
                         biased;
                         _ = stop.wait_for(|stop| *stop), if self.outcome.is_none() => self.end(Ok(())),
@@ -123,7 +123,7 @@ impl Reading<'_> {
                 let state = &mut *self.serving.state();
                 state.watched = true;
                 partitions.iter().for_each(|partition| state.intake.stop(partition));
-                let until = Instant::now() + self.serving.config.revocation_timeout;
+                let until = Instant::now().checked_add(self.serving.config.revocation_timeout);
                 self.revoking.get_or_insert_with(|| (BTreeSet::new(), until)).0.extend(partitions);
             }
             Ok(Some(ConsumerEvent::Lost(partitions))) => {
@@ -180,7 +180,7 @@ impl Reading<'_> {
         if self.outcome.as_ref().is_none_or(|before| before.is_ok() && outcome.is_err()) {
             self.outcome = Some(outcome);
         }
-        self.until.get_or_insert(Instant::now() + self.serving.config.drain_timeout);
+        self.until = self.until.or(Instant::now().checked_add(self.serving.config.drain_timeout));
         {
             let state = &mut *self.serving.state();
             state.watched = true;
@@ -192,8 +192,7 @@ impl Reading<'_> {
     }
 
     fn is_done(&self) -> bool {
-        let late = || self.until.is_some_and(|until| until <= Instant::now());
-        self.outcome.is_some() && (self.serving.state().intake.running() == 0 || late())
+        self.outcome.is_some() && (self.serving.state().intake.running() == 0 || is_over(self.until))
     }
 
     /// Gives up what the group asks back when its handlers have ended, or the time for that is over.
@@ -203,7 +202,7 @@ impl Reading<'_> {
             let state = self.serving.state();
             partitions.iter().all(|partition| state.intake.is_idle(partition))
         };
-        if !idle && Instant::now() < *until {
+        if !idle && !is_over(*until) {
             return;
         }
         self.tell_finished();
@@ -227,6 +226,10 @@ impl Reading<'_> {
             }
         }
     }
+}
+
+fn is_over(until: Option<Instant>) -> bool {
+    until.is_some_and(|until| until <= Instant::now())
 }
 
 async fn tick(ticks: &mut Option<Interval>) {
