@@ -9,8 +9,8 @@ mod reply;
 mod requester;
 mod responder;
 mod serve;
-
-use std::time::{SystemTime, UNIX_EPOCH};
+#[cfg(test)]
+mod simulation;
 
 pub use answer::{Answer, ErrorReply, IntoAnswer, Refusal, Status};
 pub use config::RequesterBuilder;
@@ -61,10 +61,4 @@ impl Client {
     pub fn responder(&self, group: impl Into<String>) -> ResponderBuilder {
         ResponderBuilder::new(self.clone(), group.into())
     }
-}
-
-/// Milliseconds since 1970-01-01 UTC.
-fn wall_clock() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

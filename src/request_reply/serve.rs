@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::incoming::{Event, Request};
 use super::responder::ResponderBuilder;
-use super::{Answer, Refusal, ResponderMetrics, Status, wall_clock};
+use super::{Answer, Refusal, ResponderMetrics, Status};
 use crate::consumer::{BatchRecords, ConsumerRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::task::TaskSet;
@@ -147,7 +147,7 @@ pub(super) fn take(serving: &Arc<Serving>, tasks: &TaskSet, ticket: Ticket, reco
     };
     let mut deadline = None;
     if let Some(origin) = &origin {
-        let now = wall_clock();
+        let now = serving.config.client.core().wall_clock();
         if serving.is_expired(origin, &record, now) {
             return serving.count(|metrics| metrics.expired += 1);
         }
@@ -173,16 +173,16 @@ impl Serving {
     /// Whether the caller has given up by now, given in milliseconds.
     fn is_expired(&self, origin: &Origin, record: &ConsumerRecord, now: i64) -> bool {
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        let (written, timeout) =
-            (record.timestamp(), origin.timeout.map(|left| i64::try_from(left).unwrap_or(i64::MAX)));
-        let end = match (timeout, origin.deadline) {
-            (Some(timeout), _) if record.timestamp_type() == TimestampType::LogAppendTime => {
-                written.saturating_add(timeout)
-            }
-            (_, Some(deadline)) => deadline,
+        let (written, by_node) =
+            (record.timestamp(), record.timestamp_type() == TimestampType::LogAppendTime);
+        let end = match (origin.deadline, origin.timeout) {
+            (Some(deadline), timeout) if timeout.is_none() || !by_node => deadline,
             // Of a record without a timestamp the age is not known.
-            (None | Some(_), None) if written < 0 => return false,
-            (None | Some(_), None) => written.saturating_add(millis(self.config.max_age)),
+            _ if written < 0 => return false,
+            (_, timeout) => {
+                let most = timeout.map_or(self.config.max_age, Duration::from_millis);
+                written.saturating_add(millis(most))
+            }
         };
         end.saturating_add(millis(self.config.clock_skew)) < now
     }
