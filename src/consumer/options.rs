@@ -196,6 +196,11 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Divides partitions so that those that stay are read through a rebalance.
+    pub(crate) fn cooperative(self) -> Self {
+        self.assignors([Arc::new(CooperativeStickyAssignor::default()) as _])
+    }
+
     pub(crate) fn commit_interval(&self) -> Duration {
         self.group.auto_commit_interval
     }

@@ -8,7 +8,6 @@ use super::incoming::{Event, Request};
 use super::intake;
 use super::serve::{Ending, EventHandler, Handlers, RequestHandler, Serving};
 use super::{IntoAnswer, ResponderMetrics};
-use crate::assignor::CooperativeStickyAssignor;
 use crate::client::Client;
 use crate::consumer::{Consumer, ConsumerBuilder};
 use crate::error::{Error, ErrorKind, Result};
@@ -49,10 +48,7 @@ pub(super) struct Alone {
 
 impl ResponderBuilder {
     pub(super) fn new(client: Client, group: String) -> Self {
-        let consumer = client
-            .consumer()
-            .assignors([Arc::new(CooperativeStickyAssignor::default()) as _])
-            .auto_commit_interval(Duration::from_secs(1));
+        let consumer = client.consumer().cooperative().auto_commit_interval(Duration::from_secs(1));
         Self {
             client,
             consumer,
@@ -135,7 +131,7 @@ impl ResponderBuilder {
     /// [`group_protocol`](ConsumerBuilder::group_protocol), [`group_instance_id`](ConsumerBuilder::group_instance_id),
     /// [`session_timeout`](ConsumerBuilder::session_timeout) or [`auto_offset_reset`](ConsumerBuilder::auto_offset_reset).
     ///
-    /// Three defaults differ from a plain consumer's: partitions are divided by [`CooperativeStickyAssignor`] alone, so that those
+    /// Three defaults differ from a plain consumer's: partitions are divided by [`CooperativeStickyAssignor`](crate::assignor::CooperativeStickyAssignor) alone, so that those
     /// that stay are read through a rebalance; [`auto_commit_interval`](ConsumerBuilder::auto_commit_interval) is 1 s; and a group
     /// that has committed nothing begins at the earliest request, also where that is Java's `latest`, so that requests sent
     /// before its first member came are answered. Group, topics and what is finished when are the responder's own.
