@@ -374,7 +374,7 @@ async fn requests_of_one_key_run_one_after_the_other_and_others_beside_them() {
 #[tokio::test]
 async fn what_takes_longer_than_the_drain_is_cut_off_and_answered_by_the_next() {
     let stage = Stage::new(1).await;
-    let mut gate = Gate::new();
+    let gate = Gate::new();
     let client = own_client(&stage).await;
     let first = gate.responder(&client).drain_timeout(Duration::from_millis(20)).start().await.unwrap();
     let requester = stage.requester().await;
