@@ -51,7 +51,9 @@ impl Gate {
 
 /// Members that died are missed soon.
 async fn brief_sessions() -> Stage {
-    let broker = Broker::builder().config("group.min.session.timeout.ms", "100").start().await.unwrap();
+    let broker = Broker::builder().config("group.min.session.timeout.ms", "100");
+    let broker = broker.config("group.consumer.session.timeout.ms", "400");
+    let broker = broker.config("group.consumer.heartbeat.interval.ms", "20").start().await.unwrap();
     broker.create_topic("sum", 4).unwrap();
     broker.create_topic(REPLIES, 3).unwrap();
     let client = Client::connect(&broker.address()).await.unwrap();
@@ -203,10 +205,17 @@ async fn a_responder_that_dies_between_reply_and_commit_is_replaced_and_its_call
 
 #[tokio::test]
 async fn members_come_close_and_die_and_every_call_is_answered() {
+    for protocol in [milena::GroupProtocol::Classic, milena::GroupProtocol::Consumer] {
+        come_close_and_die(protocol).await;
+    }
+}
+
+async fn come_close_and_die(protocol: milena::GroupProtocol) {
     let stage = brief_sessions().await;
     let start = async |client: &Client| {
         let responder = client.responder("adders").on_request("sum", add).consumer(|consumer| {
-            consumer.session_timeout(Duration::from_millis(400)).heartbeat_interval(Duration::from_millis(20))
+            let consumer = consumer.group_protocol(protocol).session_timeout(Duration::from_millis(400));
+            consumer.heartbeat_interval(Duration::from_millis(20))
         });
         responder.start().await.unwrap()
     };
@@ -302,6 +311,59 @@ async fn handlers_that_take_too_long_for_a_revocation_reply_and_their_requests_a
     for partition in 0..4 {
         until_committed(&stage.client, partition, 1).await;
     }
+}
+
+#[tokio::test]
+async fn what_runs_of_lost_partitions_replies_commits_nothing_and_is_executed_again() {
+    let stage = brief_sessions().await;
+    let mut gate = Gate::new();
+    let responder = gate.responder(&stage.client).consumer(|consumer| {
+        consumer.session_timeout(Duration::from_millis(400)).heartbeat_interval(Duration::from_millis(10))
+    });
+    let responder = responder.start().await.unwrap();
+    let requester = stage.requester().await;
+    let call = ask(&requester, "wait", 0);
+    gate.begins("wait").await;
+    stage.broker.faults().add(Fault::on(Api::HEARTBEAT).error(milena::ErrorCode::UNKNOWN_MEMBER_ID).times(1));
+    gate.begins("wait").await;
+    assert_eq!((responder.metrics().lost_partitions, responder.metrics().running), (4, 2));
+    // The first execution ends.
+    gate.gate.add_permits(1);
+    assert_eq!(answered(call).await, "wait");
+    assert_eq!(answered(ask(&requester, "other", 1)).await, "other");
+    until_committed(&stage.client, 1, 1).await;
+    assert!(committed(&stage.client, 0).await.is_none_or(|at| at == 0), "the second execution runs");
+    gate.let_go();
+    until_committed(&stage.client, 0, 1).await;
+    assert_eq!((requester.metrics().answered, requester.metrics().duplicate), (2, 1));
+}
+
+#[tokio::test]
+async fn where_nodes_stamp_requests_the_callers_clock_does_not_matter() {
+    let stage = Stage::new(1).await;
+    let stamped = milena::NewTopic::new("stamped", 1, 1).config("message.timestamp.type", "LogAppendTime");
+    stage.client.admin().create_topics([stamped]).await.unwrap();
+    let producer = stage.client.producer().build().await.unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    // A caller whose clock is five minutes slow.
+    let deadline = (now - 300_000 + 30_000).to_string();
+    for topic in ["sum", "stamped"] {
+        let record =
+            Record::value(topic).partition(0).header("rpc-id", "1").header("rpc-reply-topic", REPLIES);
+        let record = record.header("rpc-deadline", &*deadline).header("rpc-timeout", "30000");
+        producer.send(topic, record).await.unwrap().await.unwrap();
+    }
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let handler = |seen: Arc<std::sync::Mutex<Vec<_>>>| {
+        move |request: Request| {
+            seen.lock().unwrap().push((request.topic().to_owned(), request.deadline().is_some()));
+            async {}
+        }
+    };
+    let responder = stage.client.responder(GROUP).on_request("sum", handler(seen.clone()));
+    let responder = responder.on_request("stamped", handler(seen.clone())).start().await.unwrap();
+    until("both are looked at", || responder.metrics().expired + responder.metrics().answered == 2).await;
+    assert_eq!(*seen.lock().unwrap(), [("stamped".to_owned(), true)]);
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ fn at_the_limit_for_all_partitions_take_turns() {
 fn of_one_key_one_after_the_other_and_others_side_by_side() {
     let mut intake = intake(100, 3, true);
     let jobs = [Job(0, Some(7)), Job(1, Some(7)), Job(2, None), Job(3, Some(8)), Job(4, Some(7))];
-    intake.put(&name(0), jobs.to_vec().into_iter(), 5);
+    intake.put(&name(0), Vec::from(jobs).into_iter(), 5);
     let mut first = drain(&mut intake);
     assert_eq!(offsets(&first), [0, 2, 3]);
     let (unkeyed, other) = (first.remove(1).0, first.remove(1).0);
