@@ -87,6 +87,14 @@ pub struct ResponderMetrics {
     pub unhandled: u64,
     /// Replies that could not be written.
     pub lost: u64,
+    /// Handlers that were cut off when it was closed, as they took longer than the drain timeout.
+    pub cut_off: u64,
     /// Handlers that run now, replies on their way included.
     pub running: u64,
+    /// Partitions that the group gave to it, in all.
+    pub assigned: u64,
+    /// Partitions that the group asked back, and that were given up in good order.
+    pub revoked: u64,
+    /// Partitions that the group took away without asking.
+    pub lost_partitions: u64,
 }

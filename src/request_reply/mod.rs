@@ -6,6 +6,7 @@ mod call;
 mod config;
 mod home;
 mod incoming;
+mod intake;
 mod metrics;
 mod opening;
 mod pending;
@@ -39,8 +40,8 @@ impl Client {
         RequesterBuilder::new(self.clone())
     }
 
-    /// Options of a responder, which answers requests. The name of its group appears in logs; responders of one name do
-    /// not yet share topics by themselves, see [`ResponderBuilder::share`].
+    /// Options of a responder, which answers requests, as a member of a consumer group: responders of one group share the
+    /// partitions of the request topics, and what one leaves unfinished the others answer.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
