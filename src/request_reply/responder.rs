@@ -1,12 +1,13 @@
 //! The answering side.
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::incoming::{Event, Request};
-use super::serve::{self, Ending, EventHandler, Handlers, RequestHandler, Serving};
-use super::{IntoAnswer, ResponderMetrics};
+use super::ResponderMetrics;
+use super::handler::Handlers;
+use super::output::{Options, ReplyTopics};
+use super::serve::{self, Ending, Serving};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::task::TaskSet;
@@ -27,7 +28,8 @@ pub struct ResponderBuilder {
     pub(super) concurrency: usize,
     pub(super) start: Offset,
     pub(super) share: (u32, u32),
-    pub(super) reply_topics: Option<HashSet<String>>,
+    pub(super) reply_topics: Option<ReplyTopics>,
+    pub(super) output: Options,
     pub(super) clock_skew: Duration,
     pub(super) producer: Option<Producer>,
 }
@@ -42,43 +44,10 @@ impl ResponderBuilder {
             start: Offset::End,
             share: (0, 1),
             reply_topics: None,
+            output: Options::default(),
             clock_skew: Duration::from_secs(1),
             producer: None,
         }
-    }
-
-    /// Answers the requests of a topic: what the handler returns goes back to the caller, an error as an error reply. A
-    /// handler that panics answers [`Status::INTERNAL`](crate::Status::INTERNAL).
-    ///
-    /// Handlers of one partition may run side by side and end in any order. A handler may run more than once for a request.
-    pub fn on_request<H, F>(mut self, topic: impl Into<String>, handler: H) -> Self
-    where
-        H: Fn(Request) -> F + Send + Sync + 'static,
-        F: Future<Output: IntoAnswer> + Send + 'static,
-    {
-        let handler = Arc::new(handler);
-        let handler: RequestHandler = Box::new(move |request| {
-            let handler = handler.clone();
-            // The handler itself is called inside, where a panic is caught.
-            Box::pin(async move { handler(request).await.into_answer() })
-        });
-        self.handlers.entry(topic.into()).or_default().request = Some(handler);
-        self
-    }
-
-    /// Handles the events of a topic.
-    pub fn on_event<H, F>(mut self, topic: impl Into<String>, handler: H) -> Self
-    where
-        H: Fn(Event) -> F + Send + Sync + 'static,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let handler = Arc::new(handler);
-        let handler: EventHandler = Box::new(move |event| {
-            let handler = handler.clone();
-            Box::pin(async move { handler(event).await })
-        });
-        self.handlers.entry(topic.into()).or_default().event = Some(handler);
-        self
     }
 
     /// Sets how many handlers may run at a time. At the limit nothing more is taken from the topics. Default: 256.
@@ -98,13 +67,6 @@ impl ResponderBuilder {
     /// unless its successor is told to begin earlier, for instance at [`Responder::finished`]. Default: the end.
     pub fn start_at(mut self, offset: Offset) -> Self {
         self.start = offset;
-        self
-    }
-
-    /// Answers only to these reply topics; other requests are counted and not handled. Default: to whichever topic the
-    /// request names, as far as this client may write there.
-    pub fn reply_topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
-        self.reply_topics = Some(topics.into_iter().map(Into::into).collect());
         self
     }
 
@@ -140,6 +102,7 @@ impl ResponderBuilder {
         if self.share.0 >= self.share.1 {
             return invalid("share: the index must be below the number of responders");
         }
+        self.output.check(&self)?;
         let tasks = self.client.core().tasks().child();
         let partitions = self.partitions().await?;
         let begin = partitions.iter().map(|partition| (partition, self.start));
