@@ -17,9 +17,9 @@ mod requester;
 mod responder;
 mod running;
 mod serve;
+#[cfg(test)]
+mod simulation;
 mod writer;
-
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use answer::{Answer, Answers, ErrorReply, IntoAnswer, IntoAnswers, Refusal, Status};
 pub use answer_stream::{AnswerSink, AnswerStream};
@@ -74,10 +74,4 @@ impl Client {
     pub fn responder(&self, group: impl Into<String>) -> ResponderBuilder {
         ResponderBuilder::new(self.clone(), group.into())
     }
-}
-
-/// Milliseconds since 1970-01-01 UTC.
-fn wall_clock() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -6,6 +6,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::sleep_until;
 
 use super::reply::{Reply, refused};
+use crate::client::clock::WallClock;
 use crate::consumer::{Batch, Consumer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::backoff::Backoff;
@@ -147,7 +148,7 @@ pub(super) async fn clock(guard: EndAll) {
 }
 
 /// Reads the reply partitions and completes the calls that their records answer.
-pub(super) async fn read(guard: EndAll, mut consumer: Consumer, backoff: Backoff) {
+pub(super) async fn read(guard: EndAll, mut consumer: Consumer, backoff: Backoff, wall_clock: WallClock) {
     let shared = &guard.0;
     let mut stopped = std::pin::pin!(shared.stopped());
     // Errors since something was read: a node at which no position holds must not be sought without a pause.
@@ -171,7 +172,7 @@ pub(super) async fn read(guard: EndAll, mut consumer: Consumer, backoff: Backoff
         let to = match error.kind() {
             // Never to the end while calls wait: their replies may lie before it. To read twice hurts nobody.
             ErrorKind::Position => {
-                let oldest = shared.state().router.oldest().unwrap_or_else(super::wall_clock);
+                let oldest = shared.state().router.oldest().unwrap_or_else(|| wall_clock.now());
                 Offset::Timestamp(oldest.saturating_sub(CLOCK_SKEW))
             }
             // What cannot be read cannot answer a call. Later replies can.

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
+use super::RequesterMetrics;
 use super::config::RequesterBuilder;
 use super::reader::{self, EndAll, Shared};
 use super::reply::Reply;
-use super::{RequesterMetrics, wall_clock};
 use crate::consumer::ConsumerHandle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::task::TaskSet;
@@ -74,7 +74,8 @@ impl Requester {
         let handle = consumer.handle();
         tasks.spawn(reader::clock(EndAll(shared.clone())));
         let backoff = config.client.core().config().retry_backoff;
-        tasks.spawn(reader::read(EndAll(shared.clone()), consumer, backoff));
+        let wall_clock = config.client.core().config().wall_clock;
+        tasks.spawn(reader::read(EndAll(shared.clone()), consumer, backoff, wall_clock));
         let routes = match config.single_reply_topic() {
             Some(topic) => Routes::One(config.position(&handle, &topic).await?),
             None => Routes::PerTopic { open: Mutex::default(), opening: Semaphore::new(1) },
@@ -230,7 +231,7 @@ impl<'a> Call<'a> {
 
         // Registered before it is sent: the reply may be there before the send returns.
         let (waiter, mut reply) = oneshot::channel();
-        let sent_at = wall_clock();
+        let sent_at = inner.config.client.core().wall_clock();
         let (ticket, id) = inner.shared.register(deadline, sent_at, waiter)?;
         let cancel = CancelOnDrop { shared: &inner.shared, ticket, armed: true };
 

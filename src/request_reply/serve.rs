@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::ResponderMetrics;
 use super::incoming::Event;
 use super::output::Output;
 use super::responder::ResponderBuilder;
-use super::{ResponderMetrics, wall_clock};
 use crate::consumer::{Consumer, ConsumerRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::task::TaskSet;
@@ -149,7 +149,9 @@ async fn take(serving: &Arc<Serving>, tasks: &TaskSet, record: ConsumerRecord) {
     let Ok(slot) = serving.slots.clone().acquire_owned().await else { return };
     // Looked at when its turn has come: it may have waited for long.
     let mut deadline = None;
-    if let Some(left) = origin.as_ref().and_then(|origin| origin.left(wall_clock())) {
+    if let Some(left) =
+        origin.as_ref().and_then(|origin| origin.left(serving.config.client.core().wall_clock()))
+    {
         let skew = i64::try_from(serving.config.clock_skew.as_millis()).unwrap_or(i64::MAX);
         if left.saturating_add(skew) < 0 {
             return serving.count(|metrics| metrics.expired += 1);
