@@ -1,6 +1,8 @@
 //! Calls over Kafka: a requester asks, a responder answers, and no reply is lost to a rebalance.
 mod answer;
 mod config;
+mod group_home;
+mod home;
 mod incoming;
 mod metrics;
 mod reader;

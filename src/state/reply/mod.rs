@@ -5,5 +5,6 @@
 
 pub(crate) mod correlation;
 pub(crate) mod dialect;
+pub(crate) mod home_claims;
 pub(crate) mod router;
 pub(crate) mod tracker;
