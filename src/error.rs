@@ -52,6 +52,8 @@ pub enum ErrorKind {
     Position,
     /// A request was answered with an error by the responder's application.
     Reply,
+    /// A group has no partition left for this member.
+    Starved,
     /// The handle was closed, or its driver ended.
     Closed,
 }

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use super::home::{Home, Homes};
+use super::reply_group::ReplyGroup;
 use crate::client::Core;
-use crate::consumer::{GroupOptions, follow, number, submit};
+use crate::consumer::{follow, number, submit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::call::Purpose;
 use crate::network::task::TaskSet;
 use crate::protocol::error_code::ErrorCode;
-use crate::state::group::{Answer, Event, Group, Ticket};
+use crate::state::group::{Answer, Event, Group, Pattern, Ticket};
 use crate::state::reply::home_claims::{HomeClaims, Pins, Strategy};
 
 /// How long one that closes waits for its farewell to be answered.
@@ -25,7 +26,7 @@ type Topics = BTreeSet<Arc<str>>;
 /// A member of a group that chooses homes. Dropping it ends it at once; its coordinator learns of that when the session ends.
 pub(super) struct GroupHome {
     homes: watch::Receiver<Homes>,
-    /// What the group cannot give homes for at the moment.
+    /// Why it is no member at the moment.
     trouble: watch::Receiver<Option<Error>>,
     /// `None`: it is to leave.
     topics: watch::Sender<Option<Topics>>,
@@ -37,13 +38,8 @@ impl GroupHome {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for options that make no sense.
-    pub(super) fn start(
-        core: &Arc<Core>,
-        mut options: GroupOptions,
-        strategy: Strategy,
-        pins: Pins,
-    ) -> Result<Self> {
-        let claims = Arc::new(HomeClaims::new(strategy, pins));
+    pub(super) fn start(core: &Arc<Core>, group: ReplyGroup, strategy: Strategy, pins: Pins) -> Result<Self> {
+        let (mut options, claims) = (group.options, Arc::new(HomeClaims::new(strategy, pins)));
         options.assignors = vec![claims.clone()];
         // Every member gives up what it has at once.
         options.rebalance_timeout = Some(options.session_timeout);
@@ -59,6 +55,8 @@ impl GroupHome {
             number: number(),
             group: Group::new(now(), settings, rand::random()),
             claims,
+            // A leader of NestJS gives every topic of its own to everybody; to refuse that would be to join again for ever.
+            all: (strategy == Strategy::Nest).then(|| Arc::new(|_: &str| true) as Pattern),
             arrived: Arc::default(),
             interest: Topics::new(),
             homes: send_homes,
@@ -75,24 +73,33 @@ impl GroupHome {
         self.homes.clone()
     }
 
-    /// Has a home chosen for this reply topic, too, and waits for the choice.
+    /// Has a home chosen for this reply topic, too.
+    pub(super) fn want(&self, topic: &str) {
+        let add =
+            |topics: &mut Option<Topics>| topics.as_mut().is_some_and(|topics| topics.insert(topic.into()));
+        self.topics.send_if_modified(add);
+    }
+
+    /// Waits until that is chosen.
     ///
     /// # Errors
-    /// What keeps it from being a member, if that does not pass by itself.
+    /// [`ErrorKind::Starved`] if there are more members than partitions; or what keeps it from being a member, if that does not pass by itself.
     ///
     /// Cancel safe: the choice goes on.
-    pub(super) async fn want(&self, topic: &str) -> Result<Home> {
-        self.topics
-            .send_if_modified(|topics| topics.as_mut().is_some_and(|topics| topics.insert(topic.into())));
+    pub(super) async fn chosen(&self, topic: &str) -> Result<()> {
         let (mut homes, mut trouble) = (self.homes.clone(), self.trouble.clone());
         let closed = || Error::closed("the group of the requester");
-        let home = async {
-            let homes = homes.wait_for(|homes| homes.contains_key(topic)).await.map_err(|_| closed())?;
-            homes.get(topic).copied().ok_or_else(closed)
-        };
         tokio::select! {
             biased;
-            home = home => home,
+            homes = homes.wait_for(|homes| homes.contains_key(topic)) => {
+                match homes.map_err(|_| closed())?.get(topic) {
+                    Some(Home::Partition(_)) => Ok(()),
+                    _ => {
+                        let what = "the group has more requesters than the reply topic has partitions";
+                        Err(Error::new(ErrorKind::Starved, what).on_topic(topic))
+                    }
+                }
+            }
             error = trouble.wait_for(Option::is_some) => {
                 Err(error.ok().and_then(|error| error.clone()).unwrap_or_else(closed))
             }
@@ -120,6 +127,8 @@ struct Driver {
     number: u32,
     group: Group,
     claims: Arc<HomeClaims>,
+    /// Topics that a leader may give without being asked.
+    all: Option<Pattern>,
     arrived: Arc<Arrived>,
     interest: Topics,
     homes: watch::Sender<Homes>,
@@ -182,7 +191,7 @@ impl Driver {
 
     fn subscribe(&mut self, topics: Topics) {
         self.again = None;
-        self.group.subscribe(now(), topics, None);
+        self.group.subscribe(now(), topics, self.all.clone());
         // Nobody reads for it, so that nobody can be away.
         self.group.asked(now(), true);
     }

@@ -7,6 +7,7 @@ mod incoming;
 mod metrics;
 mod reader;
 mod reply;
+mod reply_group;
 mod requester;
 mod responder;
 mod serve;
@@ -16,6 +17,7 @@ pub use config::RequesterBuilder;
 pub use incoming::{Event, Request};
 pub use metrics::{RequesterMetrics, ResponderMetrics};
 pub use reply::Reply;
+pub use reply_group::ReplyGroup;
 pub use requester::{Call, Requester};
 pub use responder::{Responder, ResponderBuilder};
 
