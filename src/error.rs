@@ -54,6 +54,8 @@ pub enum ErrorKind {
     Reply,
     /// A group has no partition left for this member.
     Starved,
+    /// What a call waited for cannot come any more: its reply topic was deleted, or deleted and created again.
+    Gone,
     /// The handle was closed, or its driver ended.
     Closed,
 }

@@ -151,6 +151,11 @@ impl ConsumerHandle {
         }
     }
 
+    /// Where the batch ends that could not be read, if the partition halted at one and its end can be told.
+    pub(crate) fn behind(&self, partition: &TopicPartition) -> Option<i64> {
+        self.shared.lock().machine.behind(partition)
+    }
+
     /// The partitions that are read, in no order.
     pub fn assignment(&self) -> Vec<TopicPartition> {
         self.shared.lock().machine.assignment()

@@ -30,6 +30,7 @@ pub(super) struct GroupHome {
     trouble: watch::Receiver<Option<Error>>,
     /// `None`: it is to leave.
     topics: watch::Sender<Option<Topics>>,
+    share: bool,
     tasks: TaskSet,
 }
 
@@ -65,7 +66,7 @@ impl GroupHome {
             again: None,
         };
         tasks.spawn(driver.run(wanted));
-        Ok(Self { homes, trouble, topics, tasks })
+        Ok(Self { homes, trouble, topics, share: group.share, tasks })
     }
 
     /// Where new calls point; a topic that is not there has no home yet.
@@ -73,20 +74,28 @@ impl GroupHome {
         self.homes.clone()
     }
 
-    /// Has a home chosen for this reply topic, too.
-    pub(super) fn want(&self, topic: &str) {
-        let add =
-            |topics: &mut Option<Topics>| topics.as_mut().is_some_and(|topics| topics.insert(topic.into()));
-        self.topics.send_if_modified(add);
+    /// Has a home chosen for these reply topics, too.
+    pub(super) fn want<'a>(&self, topics: impl IntoIterator<Item = &'a str>) {
+        let mut topics = topics.into_iter();
+        self.topics.send_if_modified(|wanted| {
+            let wanted = wanted.as_mut();
+            wanted.is_some_and(|wanted| {
+                topics.by_ref().fold(false, |new, topic| wanted.insert(topic.into()) | new)
+            })
+        });
     }
 
-    /// Waits until that is chosen.
+    /// Waits until that is chosen, if its member does not share a partition meanwhile.
     ///
     /// # Errors
-    /// [`ErrorKind::Starved`] if there are more members than partitions; or what keeps it from being a member, if that does not pass by itself.
+    /// [`ErrorKind::Starved`] if there are more members than partitions; [`ErrorKind::Timeout`]; or what keeps it from being a member, if that does
+    /// not pass by itself.
     ///
     /// Cancel safe: the choice goes on.
-    pub(super) async fn chosen(&self, topic: &str) -> Result<()> {
+    pub(super) async fn chosen(&self, topic: &str, limit: Duration) -> Result<()> {
+        if self.share {
+            return Ok(());
+        }
         let (mut homes, mut trouble) = (self.homes.clone(), self.trouble.clone());
         let closed = || Error::closed("the group of the requester");
         tokio::select! {
@@ -102,6 +111,9 @@ impl GroupHome {
             }
             error = trouble.wait_for(Option::is_some) => {
                 Err(error.ok().and_then(|error| error.clone()).unwrap_or_else(closed))
+            }
+            () = tokio::time::sleep(limit) => {
+                Err(Error::new(ErrorKind::Timeout, "the group chose no reply partition in time").on_topic(topic))
             }
         }
     }

@@ -1,17 +1,22 @@
 //! Calls over Kafka: a requester asks, a responder answers, and no reply is lost to a rebalance.
+mod allocator;
 mod answer;
 mod config;
 mod group_home;
 mod home;
 mod incoming;
 mod metrics;
+mod opening;
 mod reader;
 mod reply;
 mod reply_group;
 mod requester;
 mod responder;
 mod serve;
+#[cfg(test)]
+mod simulation;
 
+pub use allocator::ReplyAllocator;
 pub use answer::{Answer, ErrorReply, IntoAnswer, Refusal, Status};
 pub use config::RequesterBuilder;
 pub use incoming::{Event, Request};

@@ -30,7 +30,9 @@ pub struct ReplyGroup {
 impl ReplyGroup {
     /// The group with this id (`group.id`), which nobody reads as.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
-        Self { options: GroupOptions { id: Some(id.into()), ..GroupOptions::default() }, share: true }
+        let mut options = GroupOptions::default();
+        options.id = Some(id.into());
+        Self { options, share: true }
     }
 
     /// Makes it a static member (`group.instance.id`, KIP-345): it keeps its partition while it restarts, for up to `session_timeout`. No two

@@ -1,25 +1,26 @@
 //! The asking side.
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::IntoFuture;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
 use super::RequesterMetrics;
 use super::config::RequesterBuilder;
+use super::opening::Opening;
 use super::reader::{self, EndAll, Shared};
 use super::reply::Reply;
-use crate::consumer::ConsumerHandle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::task::TaskSet;
 use crate::producer::Producer;
 use crate::record::Record;
 use crate::state::consumer::OffsetReset;
 use crate::state::reply::correlation::ReplyCorrelation;
-use crate::state::reply::dialect::{ReplyAddress, RequestHead};
+use crate::state::reply::dialect::RequestHead;
 use crate::state::reply::router::Ticket;
 
 /// A wait without a limit ends all the same.
@@ -46,45 +47,47 @@ struct Inner {
     shared: Arc<Shared>,
     config: RequesterBuilder,
     producer: Producer,
-    consumer: ConsumerHandle,
-    routes: Routes,
+    opening: Arc<Opening>,
     slots: Semaphore,
     tasks: TaskSet,
 }
 
-#[derive(Debug)]
-enum Routes {
-    /// One reply partition for all calls.
-    One(Arc<ReplyAddress>),
-    /// A reply topic for each request topic, opened by the first call.
-    PerTopic {
-        open: Mutex<HashMap<String, Arc<ReplyAddress>>>,
-        /// Held while one is opened.
-        opening: Semaphore,
-    },
-}
-
 impl Requester {
-    pub(super) async fn new(config: RequesterBuilder) -> Result<Self> {
-        let shared = Shared::new(ReplyCorrelation::new(rand::random(), rand::random()));
-        let tasks = config.client.core().tasks().child();
+    pub(super) async fn new(mut config: RequesterBuilder) -> Result<Self> {
+        let core = config.client.core().clone();
+        let tasks = core.tasks().child();
         let producer = config.own_producer().await?;
         // Without a policy for lost positions: the reader decides where to go on.
         let consumer = config.client.consumer().auto_offset_reset(OffsetReset::None).build().await?;
-        let handle = consumer.handle();
+        let correlation = ReplyCorrelation::new(rand::random(), rand::random());
+        let shared = Shared::new(correlation, consumer.handle());
         tasks.spawn(reader::clock(EndAll(shared.clone())));
-        let backoff = config.client.core().config().retry_backoff;
-        let wall_clock = config.client.core().config().wall_clock;
-        tasks.spawn(reader::read(EndAll(shared.clone()), consumer, backoff, wall_clock));
-        let routes = match config.single_reply_topic() {
-            Some(topic) => Routes::One(config.position(&handle, &topic).await?),
-            None => Routes::PerTopic { open: Mutex::default(), opening: Semaphore::new(1) },
+        tasks.spawn(reader::read(
+            EndAll(shared.clone()),
+            consumer,
+            core.config().retry_backoff,
+            core.config().wall_clock,
+        ));
+        tasks.spawn(reader::watch_topics(shared.clone(), core.clone(), config.allocator.is_broadcast()));
+        let pins = {
+            let shared = Arc::downgrade(&shared);
+            move || shared.upgrade().map(|shared| shared.state().router.homes().awaited()).unwrap_or_default()
         };
+        let group = config.allocator.join(&core, Arc::new(pins))?;
+        let opening = Arc::new(Opening::new(config.clone(), shared.clone(), group));
+        if let Some(homes) = config.allocator.changes() {
+            tasks.spawn(opening.clone().follow(homes.clone()));
+        }
         let slots = Semaphore::new(config.max_in_flight);
-        let inner = Inner { shared, config, producer, consumer: handle, routes, slots, tasks };
+        let inner = Inner { shared, config, producer, opening, slots, tasks };
         let requester = Self { inner: Arc::new(inner) };
-        for topic in &requester.inner.config.request_topics {
-            requester.route(topic).await?;
+        let Inner { config, opening, .. } = &*requester.inner;
+        let topics = config.request_topics.iter().map(|topic| requester.reply_topic(topic));
+        let topics: BTreeSet<Cow<'_, str>> =
+            topics.chain(config.single_reply_topic().map(|topic| Ok(topic.into()))).collect::<Result<_>>()?;
+        opening.announce(&topics).await?;
+        for topic in &topics {
+            opening.open(topic).await?;
         }
         Ok(requester)
     }
@@ -134,6 +137,7 @@ impl Requester {
         inner.slots.close();
         inner.shared.drained().await;
         inner.shared.stop();
+        inner.opening.leave().await;
         inner.tasks.close().await;
         if inner.config.producer.is_none() {
             // Every call has ended: nobody waits for what it may have left to tell.
@@ -141,35 +145,27 @@ impl Requester {
         }
     }
 
-    /// Where the replies to requests on this topic go.
-    async fn route(&self, topic: &str) -> Result<Arc<ReplyAddress>> {
-        let inner = &*self.inner;
-        let (open, opening) = match &inner.routes {
-            Routes::One(route) if route.topic() == topic => {
+    /// The topic that replies to requests on this topic come on.
+    fn reply_topic<'a>(&'a self, topic: &str) -> Result<Cow<'a, str>> {
+        match self.inner.config.single_reply_topic() {
+            Some(replies) if replies == topic => {
                 let message = "a topic of requests cannot be the reply topic";
-                return Err(Error::new(ErrorKind::Config, message).on_topic(topic));
+                Err(Error::new(ErrorKind::Config, message).on_topic(topic))
             }
-            Routes::One(route) => return Ok(route.clone()),
-            Routes::PerTopic { open, opening } => (open, opening),
-        };
-        let open = || open.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = || open().get(topic).cloned();
-        if let Some(route) = known() {
-            return Ok(route);
+            Some(replies) => Ok(Cow::Borrowed(replies)),
+            None => Ok(Cow::Owned(reply_topic_of(topic))),
         }
-        let _opening = opening.acquire().await.map_err(|_| Error::closed("requester"))?;
-        if let Some(route) = known() {
-            return Ok(route);
-        }
-        let route = inner.config.position(&inner.consumer, &format!("{topic}.reply")).await?;
-        open().insert(topic.to_owned(), route.clone());
-        Ok(route)
     }
+}
+
+/// In NestJS, each topic of requests has a reply topic of its own.
+fn reply_topic_of(topic: &str) -> String {
+    format!("{topic}.reply")
 }
 
 impl fmt::Debug for Requester {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Requester").field("routes", &self.inner.routes).finish_non_exhaustive()
+        f.debug_struct("Requester").field("config", &self.inner.config).finish_non_exhaustive()
     }
 }
 
@@ -221,23 +217,28 @@ impl<'a> Call<'a> {
             |what: &str| Error::new(ErrorKind::Timeout, format!("{what} within {timeout:?}")).on_topic(topic);
 
         // Room for one more call, and a positioned reader: nearly always both are there.
-        let ready = async {
+        let reply_topic = requester.reply_topic(topic)?;
+        let entered = async {
             let slot = inner.slots.acquire().await.map_err(|_| Error::closed("requester"))?;
-            Ok::<_, Error>((slot, requester.route(topic).await?))
+            loop {
+                // Registered before it is sent: the reply may be there before the send returns.
+                let (waiter, reply) = oneshot::channel();
+                let sent_at = inner.config.client.core().wall_clock();
+                if let Some(entered) = inner.shared.register(&reply_topic, deadline, sent_at, waiter)? {
+                    return Ok::<_, Error>((slot, sent_at, reply, entered));
+                }
+                inner.opening.open(&reply_topic).await?;
+            }
         };
-        let (_slot, route) = tokio::time::timeout_at(deadline.into(), ready)
-            .await
-            .map_err(|_| late("no room for the call, or its reply topic not ready,"))??;
-
-        // Registered before it is sent: the reply may be there before the send returns.
-        let (waiter, mut reply) = oneshot::channel();
-        let sent_at = inner.config.client.core().wall_clock();
-        let (ticket, id) = inner.shared.register(deadline, sent_at, waiter)?;
+        let (_slot, sent_at, mut reply, (ticket, id, address)) =
+            tokio::time::timeout_at(deadline.into(), entered)
+                .await
+                .map_err(|_| late("no room for the call, or its reply topic not ready,"))??;
         let cancel = CancelOnDrop { shared: &inner.shared, ticket, armed: true };
 
         let left = deadline.saturating_duration_since(now).as_millis();
         let expires = sent_at.saturating_add(i64::try_from(left).unwrap_or(i64::MAX));
-        let head = RequestHead::new(&id, &route, expires, u64::try_from(left).unwrap_or(u64::MAX));
+        let head = RequestHead::new(&id, &address, expires, u64::try_from(left).unwrap_or(u64::MAX));
         let headers = head.headers(inner.config.dialect);
         let record = record.headers(headers.iter().map(|&(name, value)| (name.as_bytes(), Some(value))));
 

@@ -2,6 +2,7 @@
 mod calls;
 mod ends;
 mod faults;
+mod homes;
 mod responder;
 
 use std::error::Error as _;

@@ -6,5 +6,7 @@
 pub(crate) mod correlation;
 pub(crate) mod dialect;
 pub(crate) mod home_claims;
+pub(crate) mod homes;
+pub(crate) mod lost;
 pub(crate) mod router;
 pub(crate) mod tracker;
