@@ -8,10 +8,9 @@ use tokio::sync::watch;
 use super::group_home::GroupHome;
 use super::home::{Home, Homes};
 use super::reply_group::ReplyGroup;
-use crate::assignor::reply::weight;
 use crate::client::Core;
 use crate::error::{Error, ErrorKind, Result};
-use crate::state::reply::home_claims::{Pins, Strategy};
+use crate::state::reply::home_claims::{Pins, Strategy, weight};
 
 /// Who chooses the reply partition of a [`Requester`](crate::Requester); see
 /// [`RequesterBuilder::allocator`](crate::RequesterBuilder::allocator).

@@ -75,8 +75,7 @@ impl Scene {
         assert_eq!(caller.request("sum", &number).await.unwrap().text(), number);
         let records =
             (0..4).flat_map(|partition| self.broker().log("sum", partition).unwrap().records().unwrap());
-        let request =
-            records.into_iter().find(|record| record.value() == Some(number.as_bytes())).unwrap();
+        let request = records.into_iter().find(|record| record.value() == Some(number.as_bytes())).unwrap();
         let named = request.headers().find(|(name, _)| name == b"kafka_replyPartition");
         std::str::from_utf8(named.unwrap().1.unwrap()).unwrap().parse().unwrap()
     }

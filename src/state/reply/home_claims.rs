@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+pub(crate) use crate::assignor::reply::weight;
 use crate::assignor::reply::wire::{self, Claim, Hold, TopicClaims, TopicId};
 use crate::assignor::reply::{self, Spread};
 use crate::assignor::{Assignor, Group, GroupAssignment, RebalanceProtocol, nest};

@@ -130,9 +130,11 @@ impl World {
         };
         let mut other = order.clone();
         other.shuffle(&mut self.rng);
-        let mut build = |order: &[usize]| {
+        let build = |order: &[usize]| {
             let mut group = Group::builder();
-            self.partitions.iter().for_each(|(topic, count)| drop(group.topic(topic, *count)));
+            for (topic, count) in &self.partitions {
+                group.topic(topic, *count);
+            }
             for at in order {
                 let process = &self.processes[*at];
                 process.claims.handle_metadata(&cluster);
