@@ -3,6 +3,7 @@ mod calls;
 mod ends;
 mod failures;
 mod faults;
+mod group;
 mod responder;
 mod streams_out;
 mod wire;
