@@ -1,20 +1,34 @@
 //! Calls over Kafka: a requester asks, a responder answers, and no reply is lost to a rebalance.
 mod answer;
+mod answer_stream;
+mod answering;
 mod config;
+mod dead_letter;
+mod handler;
 mod incoming;
 mod intake;
+#[cfg(feature = "json")]
+mod json;
+mod message;
 mod metrics;
+mod output;
 mod reader;
 mod reply;
 mod requester;
 mod responder;
+mod running;
 mod serve;
 #[cfg(test)]
 mod simulation;
+mod writer;
 
-pub use answer::{Answer, ErrorReply, IntoAnswer, Refusal, Status};
+pub use answer::{Answer, Answers, ErrorReply, IntoAnswer, IntoAnswers, Refusal, Status};
+pub use answer_stream::{AnswerSink, AnswerStream};
 pub use config::RequesterBuilder;
 pub use incoming::{Event, Request};
+#[cfg(feature = "json")]
+pub use json::{Json, json};
+pub use message::{CodecError, Decode, Encode, FromRequest};
 pub use metrics::{RequesterMetrics, ResponderMetrics};
 pub use reply::Reply;
 pub use requester::{Call, Requester};
