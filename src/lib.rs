@@ -47,9 +47,10 @@ pub use producer::{Acks, Delivery, Producer, ProducerBuilder, ProducerMetrics, P
 pub use protocol::error_code::ErrorCode;
 pub use record::{Compression, Headers, OwnedRecord, Record, RecordView, TimestampType};
 pub use request_reply::{
-    Answer, AnswerSink, AnswerStream, Answers, Call, CodecError, Decode, Encode, ErrorReply, Event,
-    FromRequest, IntoAnswer, IntoAnswers, Refusal, Reply, Request, Requester, RequesterBuilder,
-    RequesterMetrics, Responder, ResponderBuilder, ResponderMetrics, Status,
+    Answer, AnswerSink, AnswerStream, Answers, Call, CallFuture, CallToken, CodecError, Decode, Encode,
+    ErrorReply, Event, FromRequest, IntoAnswer, IntoAnswers, PendingCall, Refusal, Reply, ReplyAllocator,
+    Request, Requester, RequesterBuilder, RequesterMetrics, Responder, ResponderBuilder, ResponderMetrics,
+    Status,
 };
 #[cfg(feature = "json")]
 pub use request_reply::{Json, json};
