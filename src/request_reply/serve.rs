@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::network::task::TaskSet;
 use crate::producer::Producer;
 use crate::record::TimestampType;
-use crate::state::reply::dialect::{Asked, Origin, read_request};
+use crate::state::reply::dialect::{Asked, Origin, read_control, read_request};
 use crate::state::reply::intake::{Intake, Limits, Ticket};
 use crate::topic_partition::TopicPartition;
 
@@ -125,6 +125,7 @@ pub(super) fn take(serving: &Arc<Serving>, tasks: &TaskSet, ticket: Ticket, reco
         Asked::Event => return serving.count(|metrics| metrics.unhandled += 1),
         Asked::Request(origin) if allowed(serving, &origin) => Some(origin),
         Asked::Request(_) | Asked::Unanswerable => return serving.count(|metrics| metrics.unanswerable += 1),
+        Asked::Control(_) if ticket.heard => return,
         Asked::Control(control) => return serving.control(&control),
     };
     let mut deadline = None;
@@ -147,7 +148,7 @@ pub(super) fn take(serving: &Arc<Serving>, tasks: &TaskSet, ticket: Ticket, reco
         });
         return;
     };
-    let answering = serving.answer(event, origin, deadline);
+    let answering = serving.answer(event, origin, deadline, ticket);
     tasks.spawn(async move {
         answering.await;
         open.close();
@@ -187,6 +188,39 @@ impl Open {
     /// It was dealt with to the end.
     fn close(mut self) {
         self.done = true;
+    }
+}
+
+/// Something that waits for its caller and holds no place meanwhile.
+pub(super) struct Parked<'a>(&'a Serving, Ticket);
+
+impl Serving {
+    /// `None`: too many do so already.
+    pub(super) fn park(&self, ticket: Ticket) -> Option<Parked<'_>> {
+        let (parked, more) = self.state().intake.park(&ticket);
+        if more {
+            self.ended_one.notify_one();
+        }
+        parked.then_some(Parked(self, ticket))
+    }
+
+    /// Takes in what cannot wait for its turn: those who run may wait for it.
+    pub(super) fn overhear(&self, partition: &TopicPartition) {
+        if self.config.handlers.get(partition.topic()).is_none_or(|handlers| handlers.request.is_none()) {
+            return;
+        }
+        let waiting = self.state().intake.overhear(partition);
+        for record in waiting.into_iter().flatten() {
+            if let Some(control) = read_control(record.headers()) {
+                self.control(&control);
+            }
+        }
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.0.state().intake.unpark(&self.1);
     }
 }
 

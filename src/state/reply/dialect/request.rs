@@ -210,6 +210,19 @@ impl Found<'_> {
     }
 }
 
+/// Reads the headers of a record on a request topic that may be a control record; quick with those that are none.
+pub(crate) fn read_control<'a>(
+    headers: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + Clone,
+) -> Option<Control> {
+    if !headers.clone().any(|(name, _)| name == KIND.as_bytes()) {
+        return None;
+    }
+    match read_request(headers) {
+        Asked::Control(control) => Some(control),
+        _ => None,
+    }
+}
+
 /// Reads the headers of a record on a request topic.
 pub(crate) fn read_request<'a>(headers: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Asked {
     let (mut native, mut kafka, mut quarkus) = (Found::default(), Found::default(), Found::default());
