@@ -1,9 +1,12 @@
 //! What request-reply promises, against the embedded broker.
 mod calls;
 mod ends;
+mod failures;
 mod faults;
 mod group;
 mod responder;
+mod streams_out;
+mod wire;
 
 use std::error::Error as _;
 use std::sync::Arc;
