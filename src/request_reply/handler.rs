@@ -25,8 +25,9 @@ impl ResponderBuilder {
     /// The handler takes a [`Request`], or what is [read from it](FromRequest), and returns [one answer](super::IntoAnswer) or a
     /// [stream of answers](AnswerStream).
     ///
-    /// Handlers of one partition may run side by side and end in any order. A handler may run more than once for a request.
-    /// When the caller calls off its request, the handler's future is dropped.
+    /// Handlers of one partition may run side by side and end in any order, unless
+    /// [ordered by key](ResponderBuilder::ordered_by_key). A handler may run more than once for a request: its offset is
+    /// committed only after the reply was acknowledged. When the caller calls off its request, the handler's future is dropped.
     pub fn on_request<A, H, F>(mut self, topic: impl Into<String>, handler: H) -> Self
     where
         A: FromRequest + Send + 'static,

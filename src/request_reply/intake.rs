@@ -157,6 +157,7 @@ impl Reading<'_> {
             self.start();
             if self.serving.state().intake.pause_if_full(&partition) {
                 let _ = self.consumer.pause(&partition);
+                self.serving.overhear(&partition);
             }
         }
     }

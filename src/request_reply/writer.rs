@@ -17,6 +17,7 @@ use crate::producer::Delivery;
 use crate::protocol::error_code::ErrorCode;
 use crate::record::Record;
 use crate::state::reply::dialect::{Dialect, Kind, Origin, ReplyHead};
+use crate::state::reply::intake::Ticket;
 
 /// How long a reply may wait beyond its caller's deadline: clocks differ.
 const GRACE: Duration = Duration::from_millis(100);
@@ -43,6 +44,7 @@ impl Serving {
 pub(super) struct Writer<'a> {
     serving: &'a Serving,
     origin: &'a Origin,
+    ticket: Ticket,
     deadline: Option<Instant>,
     /// Of the next record.
     sequence: u64,
@@ -59,8 +61,13 @@ enum Part<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(serving: &'a Serving, origin: &'a Origin, deadline: Option<Instant>) -> Self {
-        Self { serving, origin, deadline, sequence: 0, unsettled: VecDeque::new() }
+    pub(super) fn new(
+        serving: &'a Serving,
+        origin: &'a Origin,
+        deadline: Option<Instant>,
+        ticket: Ticket,
+    ) -> Self {
+        Self { serving, origin, ticket, deadline, sequence: 0, unsettled: VecDeque::new() }
     }
 
     /// Writes the only answer.
@@ -144,6 +151,10 @@ impl<'a> Writer<'a> {
             return Ok(());
         };
         let Some(more) = self.sequence.checked_sub(first.into()) else { return Ok(()) };
+        if line.has_credit_above(more) {
+            return Ok(());
+        }
+        let _parked = self.serving.park(self.ticket);
         let granted = timeout_at(self.limit(), line.credit_above(more)).await;
         granted.map_err(|_| late("no credit for the next item came in time"))
     }

@@ -9,6 +9,8 @@
 //! - At no time more run than the limits allow; of one key of a partition at most one, in order of offsets, if keys have turns.
 //! - What waits in one partition holds up no other, unless the limit for all is reached; then partitions take turns.
 //! - The floor of a partition never passes what was not finished, whether it runs, waits, or was abandoned.
+//! - What waits for its caller (parked) holds no place: a stream that needs credit must not keep the record that grants it from being
+//!   read. That is so for a bounded number.
 //! - Once a partition is forgotten, what ends late of it changes nothing, also if the partition comes back.
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -33,12 +35,17 @@ pub(crate) struct Limits {
 }
 
 /// Names what runs; to be given back once.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticket {
     lane: u64,
     offset: i64,
     key: Option<u64>,
+    /// [`Intake::overhear`] has given it out before.
+    pub(crate) heard: bool,
 }
+
+/// How many may be parked for each place there is.
+const PARKED: usize = 16;
 
 /// See the module. `B` hands out what is left of a batch, in order.
 pub(crate) struct Intake<B: Iterator> {
@@ -50,6 +57,7 @@ pub(crate) struct Intake<B: Iterator> {
     /// Partitions that were paused and need to be no more.
     resumable: Vec<TopicPartition>,
     running: usize,
+    parked: usize,
     numbers: u64,
 }
 
@@ -65,7 +73,11 @@ struct Lane<B: Iterator> {
     due: VecDeque<B::Item>,
     /// In chains and due.
     waiting: usize,
+    /// The parked ones among them.
     running: usize,
+    parked: usize,
+    /// Below this all was looked through when it came.
+    heard: i64,
     /// Among the ready.
     ready: bool,
     paused: bool,
@@ -83,6 +95,8 @@ impl<B: ExactSizeIterator<Item: Work>> Lane<B> {
             due: VecDeque::new(),
             waiting: 0,
             running: 0,
+            parked: 0,
+            heard: 0,
             ready: false,
             paused: false,
             told: -1,
@@ -90,7 +104,7 @@ impl<B: ExactSizeIterator<Item: Work>> Lane<B> {
     }
 
     fn take(&mut self, limits: &Limits) -> Option<(i64, Option<u64>, B::Item)> {
-        if self.running >= limits.partition {
+        if self.running - self.parked >= limits.partition {
             return None;
         }
         let key = |work: &B::Item| work.key().filter(|_| limits.by_key);
@@ -120,6 +134,14 @@ impl<B: ExactSizeIterator<Item: Work>> Lane<B> {
         None
     }
 
+    /// Among the ready, if there is something of it.
+    fn queue(&mut self, number: u64, ready: &mut VecDeque<u64>) {
+        let more = !self.due.is_empty() || !self.batches.is_empty();
+        if more && !std::mem::replace(&mut self.ready, true) {
+            ready.push_back(number);
+        }
+    }
+
     /// It holds as much as it may: no more batches, please.
     fn is_full(&self, limits: &Limits) -> bool {
         !self.batches.is_empty() || self.waiting >= limits.partition.min(limits.total)
@@ -135,6 +157,7 @@ impl<B: ExactSizeIterator<Item: Work>> Intake<B> {
             ready: VecDeque::new(),
             resumable: Vec::new(),
             running: 0,
+            parked: 0,
             numbers: 0,
         }
     }
@@ -150,15 +173,13 @@ impl<B: ExactSizeIterator<Item: Work>> Intake<B> {
         });
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.batches.push_back((batch, end));
-            if !std::mem::replace(&mut lane.ready, true) {
-                self.ready.push_back(number);
-            }
+            lane.queue(number, &mut self.ready);
         }
     }
 
     /// The next that is to run.
     pub(crate) fn take(&mut self) -> Option<(Ticket, B::Item)> {
-        while self.running < self.limits.total {
+        while self.running - self.parked < self.limits.total {
             let number = self.ready.pop_front()?;
             let Some(lane) = self.lanes.get_mut(&number) else { continue };
             let taken = lane.take(&self.limits);
@@ -171,10 +192,44 @@ impl<B: ExactSizeIterator<Item: Work>> Intake<B> {
                 self.ready.push_back(number);
                 lane.running += 1;
                 self.running += 1;
-                return Some((Ticket { lane: number, offset, key }, work));
+                let heard = offset < lane.heard;
+                return Some((Ticket { lane: number, offset, key, heard }, work));
             }
         }
         None
+    }
+
+    /// Waits for its caller from now on, if that may be; to be taken back before it is finished. Whether it is so, and whether there is
+    /// something to take now.
+    pub(crate) fn park(&mut self, ticket: &Ticket) -> (bool, bool) {
+        if self.parked >= self.limits.total.saturating_mul(PARKED) {
+            return (false, false);
+        }
+        self.parked += 1;
+        if let Some(lane) = self.lanes.get_mut(&ticket.lane) {
+            lane.parked += 1;
+            lane.queue(ticket.lane, &mut self.ready);
+        }
+        (true, !self.ready.is_empty())
+    }
+
+    /// Goes on, although more may run then than the limits allow: it is in the midst of its work.
+    pub(crate) fn unpark(&mut self, ticket: &Ticket) {
+        self.parked -= 1;
+        if let Some(lane) = self.lanes.get_mut(&ticket.lane) {
+            lane.parked -= 1;
+        }
+    }
+
+    /// What was put last of a partition and not taken yet, for those who look for records that cannot wait.
+    pub(crate) fn overhear(&mut self, name: &TopicPartition) -> Option<B>
+    where
+        B: Clone,
+    {
+        let lane = self.names.get(name).and_then(|number| self.lanes.get_mut(number))?;
+        let (rest, end) = lane.batches.back()?;
+        lane.heard = *end;
+        Some(rest.clone())
     }
 
     /// It has ended. `done`: it needs not be done again. Whether there is something to take or to resume now.
@@ -191,10 +246,7 @@ impl<B: ExactSizeIterator<Item: Work>> Intake<B> {
                     None => _ = lane.chains.remove(&key),
                 }
             }
-            let more = !lane.due.is_empty() || !lane.batches.is_empty();
-            if more && !std::mem::replace(&mut lane.ready, true) {
-                self.ready.push_back(ticket.lane);
-            }
+            lane.queue(ticket.lane, &mut self.ready);
         }
         !self.ready.is_empty()
     }
