@@ -224,18 +224,16 @@ impl<'a> Writer<'a> {
     /// does not exist; it must not hold its place for as long as it likes.
     async fn send(&self, record: Record<'_>) -> Result<Delivery> {
         let mut sending = pin!(self.serving.producer().send(&self.origin.topic, record));
-        let mut limit = None;
+        if let Some(sent) = at_once(|context| sending.as_mut().poll(context)).await {
+            return sent;
+        }
+        let limit = self.limit();
         loop {
-            let sent = match limit {
-                None => at_once(|context| sending.as_mut().poll(context)).await,
-                Some(limit) => {
-                    timeout_at((Instant::now() + PARTITION_WAIT).min(limit), &mut sending).await.ok()
-                }
-            };
-            if let Some(sent) = sent {
+            // Meanwhile the metadata are refreshed, if something is missing in them.
+            let pause = (Instant::now() + PARTITION_WAIT).min(limit);
+            if let Ok(sent) = timeout_at(pause, &mut sending).await {
                 return sent;
             }
-            let limit = *limit.get_or_insert_with(|| self.limit());
             let cluster = self.serving.config.client.core().cluster();
             let known = cluster.topic(&self.origin.topic).is_some_and(|topic| !topic.partitions.is_empty());
             if Instant::now() >= limit || known && !self.serving.is_routable(self.origin) {

@@ -209,7 +209,8 @@ async fn a_request_that_comes_while_the_same_runs_waits_for_its_answer() {
 
 #[tokio::test]
 async fn a_reply_without_a_place_is_counted_and_holds_up_nobody() {
-    let stage = Stage::new(1).await;
+    let broker = Broker::builder().auto_create_topics(false).in_memory().start().await.unwrap();
+    let stage = Stage::of(broker).await;
     let responder =
         stage.client.responder("adders").concurrency(1).on_request("sum", add).start().await.unwrap();
     let mut wire = Wire::on(&stage, REPLIES).await;
@@ -220,7 +221,7 @@ async fn a_reply_without_a_place_is_counted_and_holds_up_nobody() {
     until("it is given up", || responder.metrics().unroutable == 1).await;
     let soon = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() + 500;
     wire.send("1,2", &[&to("nowhere", "0")[..], &[("rpc-deadline", &soon.to_string())]].concat()).await;
-    until("it is given up", || dbg!(responder.metrics()).unroutable == 2).await;
+    until("it is given up", || responder.metrics().unroutable == 2).await;
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     wire.ask("b", "1,2", &[]).await;
     assert_eq!(wire.next().await.value.as_deref(), Some("3"));
