@@ -43,7 +43,7 @@ impl Wire {
     pub(crate) async fn on(stage: &Stage, topic: &str) -> Self {
         let partitions = (0..3).map(|partition| (topic, partition));
         let consumer =
-            stage.client.consumer().assign_at(partitions.map(|partition| (partition, Offset::Start)));
+            stage.client.consumer().assign_at(partitions.map(|partition| (partition, Offset::Beginning)));
         Self {
             producer: stage.client.producer().build().await.unwrap(),
             replies: consumer.build().await.unwrap(),
