@@ -81,7 +81,7 @@ pub(super) fn poll_item(
     caught(|| items.poll_next(context), |refusal| Some(Err(refusal)))
 }
 
-fn caught<T>(poll: impl FnOnce() -> Poll<T>, panicked: impl FnOnce(Refusal) -> T) -> Poll<T> {
+pub(super) fn caught<T>(poll: impl FnOnce() -> Poll<T>, panicked: impl FnOnce(Refusal) -> T) -> Poll<T> {
     catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|panic| {
         tracing::error!(message = message(&*panic), "a handler panicked");
         Poll::Ready(panicked(Refusal::panicked()))

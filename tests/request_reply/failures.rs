@@ -220,7 +220,7 @@ async fn a_reply_without_a_place_is_counted_and_holds_up_nobody() {
     until("it is given up", || responder.metrics().unroutable == 1).await;
     let soon = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() + 500;
     wire.send("1,2", &[&to("nowhere", "0")[..], &[("rpc-deadline", &soon.to_string())]].concat()).await;
-    until("it is given up", || responder.metrics().unroutable == 2).await;
+    until("it is given up", || dbg!(responder.metrics()).unroutable == 2).await;
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     wire.ask("b", "1,2", &[]).await;
     assert_eq!(wire.next().await.value.as_deref(), Some("3"));
