@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::serve::{Ending, Serving, take};
-use crate::consumer::{Batch, Consumer, ConsumerEvent, ConsumerHandle, ConsumerRecord};
+use crate::consumer::{Batch, BatchRecords, Consumer, ConsumerEvent, ConsumerHandle, ConsumerRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::task::TaskSet;
+use crate::state::reply::dialect::read_control;
 use crate::state::reply::intake::Work;
 use crate::topic_partition::TopicPartition;
 
@@ -24,6 +25,33 @@ impl Work for ConsumerRecord {
         Some(hasher.finish())
     }
 }
+
+/// What is left of a batch.
+pub(super) enum Rest {
+    Read(BatchRecords),
+    /// Without control records.
+    Sifted(std::vec::IntoIter<ConsumerRecord>),
+}
+
+impl Iterator for Rest {
+    type Item = ConsumerRecord;
+
+    fn next(&mut self) -> Option<ConsumerRecord> {
+        match self {
+            Self::Read(records) => records.next(),
+            Self::Sifted(records) => records.next(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Self::Read(records) => records.size_hint(),
+            Self::Sifted(records) => records.size_hint(),
+        }
+    }
+}
+
+impl ExactSizeIterator for Rest {}
 
 /// Reads the request topics until it is told to stop, and waits for the handlers it started.
 pub(super) async fn serve(ending: Ending, mut consumer: Consumer, handlers: TaskSet) {
@@ -153,13 +181,28 @@ impl Reading<'_> {
         // What it has handed out before it was told to pause is for another.
         if self.outcome.is_none() {
             let (partition, end) = (batch.topic_partition().clone(), batch.next_offset());
-            self.serving.state().intake.put(&partition, batch.records(), end);
+            self.serving.state().intake.put(&partition, Rest::Read(batch.records()), end);
             self.start();
+            self.sift(&partition);
             if self.serving.state().intake.pause_if_full(&partition) {
                 let _ = self.consumer.pause(&partition);
-                self.serving.overhear(&partition);
             }
         }
+    }
+
+    /// Control records need no place and cannot wait for their turn: those who run may wait for them.
+    fn sift(&self, partition: &TopicPartition) {
+        let Some((waiting, end)) = self.serving.state().intake.take_back(partition) else { return };
+        let requests: Vec<_> = waiting
+            .filter(|record| match read_control(record.headers()) {
+                Some(control) => {
+                    self.serving.control(&control);
+                    false
+                }
+                None => true,
+            })
+            .collect();
+        self.serving.state().intake.put(partition, Rest::Sifted(requests.into_iter()), end);
     }
 
     /// Starts what may run.

@@ -7,14 +7,15 @@ use tokio::time::Instant;
 
 use super::ResponderMetrics;
 use super::incoming::Event;
+use super::intake::Rest;
 use super::output::Output;
 use super::responder::ResponderBuilder;
-use crate::consumer::{BatchRecords, ConsumerRecord};
+use crate::consumer::ConsumerRecord;
 use crate::error::{Error, Result};
 use crate::network::task::TaskSet;
 use crate::producer::Producer;
 use crate::record::TimestampType;
-use crate::state::reply::dialect::{Asked, Origin, read_control, read_request};
+use crate::state::reply::dialect::{Asked, Origin, read_request};
 use crate::state::reply::intake::{Intake, Limits, Ticket};
 use crate::topic_partition::TopicPartition;
 
@@ -31,7 +32,7 @@ pub(super) struct Serving {
 }
 
 pub(super) struct State {
-    pub(super) intake: Intake<BatchRecords>,
+    pub(super) intake: Intake<Rest>,
     /// The reading task wants to know of every end.
     pub(super) watched: bool,
     metrics: ResponderMetrics,
@@ -125,7 +126,6 @@ pub(super) fn take(serving: &Arc<Serving>, tasks: &TaskSet, ticket: Ticket, reco
         Asked::Event => return serving.count(|metrics| metrics.unhandled += 1),
         Asked::Request(origin) if allowed(serving, &origin) => Some(origin),
         Asked::Request(_) | Asked::Unanswerable => return serving.count(|metrics| metrics.unanswerable += 1),
-        Asked::Control(_) if ticket.heard => return,
         Asked::Control(control) => return serving.control(&control),
     };
     let mut deadline = None;
@@ -202,19 +202,6 @@ impl Serving {
             self.ended_one.notify_one();
         }
         parked.then_some(Parked(self, ticket))
-    }
-
-    /// Takes in what cannot wait for its turn: those who run may wait for it.
-    pub(super) fn overhear(&self, partition: &TopicPartition) {
-        if self.config.handlers.get(partition.topic()).is_none_or(|handlers| handlers.request.is_none()) {
-            return;
-        }
-        let waiting = self.state().intake.overhear(partition);
-        for record in waiting.into_iter().flatten() {
-            if let Some(control) = read_control(record.headers()) {
-                self.control(&control);
-            }
-        }
     }
 }
 

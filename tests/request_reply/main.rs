@@ -1,5 +1,6 @@
 //! What request-reply promises, against the embedded broker.
 mod calls;
+mod controls;
 mod ends;
 mod failures;
 mod faults;

@@ -40,8 +40,6 @@ pub(crate) struct Ticket {
     lane: u64,
     offset: i64,
     key: Option<u64>,
-    /// [`Intake::overhear`] has given it out before.
-    pub(crate) heard: bool,
 }
 
 /// How many may be parked for each place there is.
@@ -76,8 +74,6 @@ struct Lane<B: Iterator> {
     /// The parked ones among them.
     running: usize,
     parked: usize,
-    /// Below this all was looked through when it came.
-    heard: i64,
     /// Among the ready.
     ready: bool,
     paused: bool,
@@ -96,7 +92,6 @@ impl<B: ExactSizeIterator<Item: Work>> Lane<B> {
             waiting: 0,
             running: 0,
             parked: 0,
-            heard: 0,
             ready: false,
             paused: false,
             told: -1,
@@ -172,7 +167,10 @@ impl<B: ExactSizeIterator<Item: Work>> Intake<B> {
             self.numbers
         });
         if let Some(lane) = self.lanes.get_mut(&number) {
-            lane.batches.push_back((batch, end));
+            match batch.len() == 0 && lane.batches.is_empty() {
+                true => lane.tracker.pass(end),
+                false => lane.batches.push_back((batch, end)),
+            }
             lane.queue(number, &mut self.ready);
         }
     }
@@ -192,8 +190,7 @@ impl<B: ExactSizeIterator<Item: Work>> Intake<B> {
                 self.ready.push_back(number);
                 lane.running += 1;
                 self.running += 1;
-                let heard = offset < lane.heard;
-                return Some((Ticket { lane: number, offset, key, heard }, work));
+                return Some((Ticket { lane: number, offset, key }, work));
             }
         }
         None
@@ -221,15 +218,9 @@ impl<B: ExactSizeIterator<Item: Work>> Intake<B> {
         }
     }
 
-    /// What was put last of a partition and not taken yet, for those who look for records that cannot wait.
-    pub(crate) fn overhear(&mut self, name: &TopicPartition) -> Option<B>
-    where
-        B: Clone,
-    {
-        let lane = self.names.get(name).and_then(|number| self.lanes.get_mut(number))?;
-        let (rest, end) = lane.batches.back()?;
-        lane.heard = *end;
-        Some(rest.clone())
+    /// What was put last of a partition and not taken yet, and the offset behind it: to be put again without what needs no place.
+    pub(crate) fn take_back(&mut self, name: &TopicPartition) -> Option<(B, i64)> {
+        self.names.get(name).and_then(|number| self.lanes.get_mut(number))?.batches.pop_back()
     }
 
     /// It has ended. `done`: it needs not be done again. Whether there is something to take or to resume now.

@@ -193,22 +193,27 @@ fn what_waits_for_its_caller_holds_no_place_and_is_not_idle() {
 }
 
 #[test]
-fn what_waits_in_a_batch_is_looked_through_once() {
+fn what_is_taken_out_of_a_batch_that_waits_is_passed_with_it() {
     let mut intake = intake(1, 1, false);
-    put(&mut intake, 0, 0..3);
+    put(&mut intake, 0, 0..4);
     let first = drain(&mut intake);
-    assert!(!first[0].0.heard);
-    let waiting: Vec<_> = intake.overhear(&name(0)).unwrap().map(|job| job.0).collect();
-    assert_eq!(waiting, [1, 2]);
+    let (rest, end) = intake.take_back(&name(0)).unwrap();
+    assert_eq!((rest.clone().map(|job| job.0).collect::<Vec<_>>(), end), (vec![1, 2, 3], 4));
+    let kept: Vec<_> = rest.filter(|job| job.0 == 2).collect();
+    intake.put(&name(0), kept.into_iter(), end);
+    assert!(intake.pause_if_full(&name(0)));
     intake.finish(&first[0].0, true);
+    assert_eq!(intake.floor(&name(0)), Some(1));
     let second = drain(&mut intake);
-    assert!(second[0].0.heard);
+    assert_eq!((offsets(&second), intake.take_resumable()), (vec![2], vec![name(0)]));
+    // All of the next.
+    put(&mut intake, 0, 4..6);
+    let (_, end) = intake.take_back(&name(0)).unwrap();
+    intake.put(&name(0), vec![].into_iter(), end);
+    assert!(!intake.pause_if_full(&name(0)));
+    assert_eq!(intake.floor(&name(0)), Some(2));
     intake.finish(&second[0].0, true);
-    let third = drain(&mut intake);
-    intake.finish(&third[0].0, true);
-    put(&mut intake, 0, 3..4);
-    assert!(!drain(&mut intake)[0].0.heard);
-    assert!(intake.overhear(&name(0)).is_none());
+    assert_eq!(intake.floor(&name(0)), Some(6));
 }
 
 #[test]
