@@ -192,6 +192,10 @@ impl Reading<'_> {
 
     /// Control records need no place and cannot wait for their turn: those who run may wait for them.
     fn sift(&self, partition: &TopicPartition) {
+        let handlers = self.serving.config.handlers.get(partition.topic());
+        if handlers.is_none_or(|handlers| handlers.request.is_none()) {
+            return;
+        }
         let Some((waiting, end)) = self.serving.state().intake.take_back(partition) else { return };
         let requests: Vec<_> = waiting
             .filter(|record| match read_control(record.headers()) {

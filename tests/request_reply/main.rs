@@ -5,6 +5,7 @@ mod ends;
 mod failures;
 mod faults;
 mod group;
+mod homes;
 mod responder;
 mod streams_out;
 mod wire;
