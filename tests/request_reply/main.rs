@@ -1,10 +1,14 @@
 //! What request-reply promises, against the embedded broker.
 mod calls;
+mod controls;
 mod ends;
+mod failures;
 mod faults;
 mod group;
 mod homes;
 mod responder;
+mod streams_out;
+mod wire;
 
 use std::error::Error as _;
 use std::sync::Arc;
