@@ -26,6 +26,8 @@ pub struct RequesterBuilder {
     pub(super) dialect: Dialect,
     pub(super) timeout: Duration,
     pub(super) max_in_flight: usize,
+    pub(super) max_in_flight_bytes: u32,
+    pub(super) wait_for_room: bool,
     pub(super) request_topics: Vec<String>,
     pub(super) producer: Option<Producer>,
     pub(super) allocator: ReplyAllocator,
@@ -41,6 +43,8 @@ impl RequesterBuilder {
             dialect: Dialect::default(),
             timeout: Duration::from_secs(30),
             max_in_flight: 10_000,
+            max_in_flight_bytes: 64 << 20,
+            wait_for_room: true,
             request_topics: Vec::new(),
             producer: None,
             reply_topic: None,
@@ -102,10 +106,23 @@ impl RequesterBuilder {
         self
     }
 
-    /// Sets how many calls may be in flight; further ones wait, within their own timeout. The bytes of requests that are
-    /// not yet sent are bounded by the producer's `buffer_memory`. Default: 10,000.
+    /// Sets how many calls may be in flight; what becomes of further ones, [`RequesterBuilder::wait_for_room`] says. Default: 10,000.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.max_in_flight = calls;
+        self
+    }
+
+    /// Sets how many bytes the requests of all calls in flight may have together: keys, values and headers, but for those of
+    /// request-reply itself. A larger request waits until no other call is in flight. Default: 64 MiB.
+    pub fn max_in_flight_bytes(mut self, bytes: u32) -> Self {
+        self.max_in_flight_bytes = bytes;
+        self
+    }
+
+    /// Whether a call for which there is no room waits for some, within its own timeout, or ends at once with
+    /// [`ErrorKind::Full`]. Default: it waits.
+    pub fn wait_for_room(mut self, wait: bool) -> Self {
+        self.wait_for_room = wait;
         self
     }
 
@@ -125,6 +142,9 @@ impl RequesterBuilder {
     pub async fn build(mut self) -> Result<Requester> {
         if self.max_in_flight == 0 || self.max_in_flight > tokio::sync::Semaphore::MAX_PERMITS {
             return Err(Error::new(ErrorKind::Config, "max_in_flight must be at least 1"));
+        }
+        if self.max_in_flight_bytes == 0 {
+            return Err(Error::new(ErrorKind::Config, "max_in_flight_bytes must be at least 1"));
         }
         if self.timeout.is_zero() {
             return Err(Error::new(ErrorKind::Config, "timeout must be above zero"));

@@ -1,4 +1,5 @@
 //! The tasks of a requester: one reads its reply partitions, one looks at the clock.
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::sleep_until;
 
 use super::reply::{Reply, refused};
+use super::token::CallToken;
 use crate::client::Core;
 use crate::client::clock::WallClock;
 use crate::consumer::{Batch, Consumer, ConsumerHandle};
@@ -17,7 +19,7 @@ use crate::state::consumer::Offset;
 use crate::state::reply::correlation::{ReplyCorrelation, ReplyId};
 use crate::state::reply::dialect::{ReplyAddress, read_reply};
 use crate::state::reply::lost::{GoOn, LostPositions};
-use crate::state::reply::router::{Addressee, Router, Ticket};
+use crate::state::reply::router::{Addressee, Refused, Router, Ticket};
 use crate::topic_partition::TopicPartition;
 
 /// How far clocks may be apart when a lost position is found again by time, in milliseconds.
@@ -46,6 +48,10 @@ pub(super) struct State {
     armed: Option<Instant>,
     /// Batches on reply partitions that could not be read.
     pub(super) unreadable: u64,
+    /// Attempts after the first.
+    pub(super) resent: u64,
+    pub(super) slowest_reply: Duration,
+    pub(super) reply_time: Duration,
 }
 
 impl State {
@@ -61,7 +67,14 @@ impl State {
 impl Shared {
     pub(super) fn new(correlation: ReplyCorrelation, consumer: ConsumerHandle) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State { router: Router::new(correlation), armed: None, unreadable: 0 }),
+            state: Mutex::new(State {
+                router: Router::new(correlation),
+                armed: None,
+                unreadable: 0,
+                resent: 0,
+                slowest_reply: Duration::ZERO,
+                reply_time: Duration::ZERO,
+            }),
             consumer,
             earlier: Notify::new(),
             idle: Notify::new(),
@@ -96,6 +109,58 @@ impl Shared {
             self.earlier.notify_one();
         }
         Ok(Some((ticket, id, address)))
+    }
+
+    /// Where reading stands on the partitions that replies to this address may come on; -1 where that is not known now.
+    pub(super) fn positions(&self, address: &ReplyAddress) -> Vec<(i32, i64)> {
+        let partitions = self.state().router.homes().partitions(address);
+        let known =
+            |partition| self.consumer.known_position(&TopicPartition::new(address.topic(), partition));
+        partitions.into_iter().map(|partition| (partition, known(partition).unwrap_or(-1))).collect()
+    }
+
+    /// Enters a call that was sent by another requester, and reads its reply partitions from where they ended then.
+    pub(super) fn resume(&self, token: &CallToken, deadline: Instant, waiter: Waiter) -> Result<Ticket> {
+        let state = &mut *self.state();
+        let named = match &token.positions[..] {
+            [(partition, _)] => Some(*partition),
+            _ => None,
+        };
+        let address = Arc::new(ReplyAddress::new(&*token.topic, named));
+        let partitions: BTreeSet<i32> = token.positions.iter().map(|(partition, _)| *partition).collect();
+        let unread = state.router.homes().unread(&token.topic, &partitions);
+        let home = state.router.homes_mut().visit(address, partitions);
+        let registered = state.router.resume_at(home, token.id, deadline, token.sent, waiter);
+        let ticket = match registered {
+            Ok(ticket) => ticket,
+            Err(refused) => {
+                // Unless it is somebody else's home, it is none any more.
+                state.router.homes_mut().begin(home);
+                state.router.homes_mut().end(home);
+                state.release(&self.consumer);
+                return Err(match refused {
+                    Refused::Closed => Error::closed("requester"),
+                    Refused::Known => Error::new(ErrorKind::Config, "the call is this requester's own"),
+                });
+            }
+        };
+        for &(partition, offset) in &token.positions {
+            let name = TopicPartition::new(&*token.topic, partition);
+            let to = match offset {
+                0.. => Offset::At(offset),
+                _ => Offset::Timestamp(token.sent.saturating_sub(CLOCK_SKEW)),
+            };
+            // To read again what others have read already hurts nobody; to read it never would.
+            let behind = self.consumer.known_position(&name).is_none_or(|at| offset < 0 || offset < at);
+            if unread.contains(&partition) || behind {
+                self.consumer.add_partition(name, Some(to))?;
+            }
+        }
+        if state.armed.is_none_or(|armed| deadline < armed) {
+            state.armed = Some(deadline);
+            self.earlier.notify_one();
+        }
+        Ok(ticket)
     }
 
     /// Ends a call without a reply, unless it has ended already.
@@ -138,7 +203,7 @@ impl Shared {
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
-    fn end_all(&self) {
+    pub(super) fn end_all(&self) {
         let waiters = self.state().router.close();
         for waiter in waiters {
             let _ = waiter.send(Err(Error::closed("requester")));
@@ -238,7 +303,7 @@ pub(super) async fn read(guard: EndAll, mut consumer: Consumer, backoff: Backoff
             next = consumer.next() => match next {
                 Ok(Some(batch)) => {
                     lost.read(batch.topic_partition());
-                    complete(shared, &batch);
+                    complete(shared, &batch, wall_clock.now());
                     continue;
                 }
                 Ok(None) => break,
@@ -280,15 +345,22 @@ fn seek_lost(shared: &Shared, lost: &mut LostPositions, wall_clock: i64) {
     }
 }
 
-fn complete(shared: &Shared, batch: &Batch) {
+fn complete(shared: &Shared, batch: &Batch, wall_clock: i64) {
     for record in batch.records() {
         let head = read_reply(record.headers());
         let addressee = {
-            let router = &mut shared.state().router;
-            match head.id {
-                Some(id) => router.handle_reply(id),
-                None => router.handle_stranger(),
+            let state = &mut *shared.state();
+            let addressee = match head.id {
+                Some(id) => state.router.handle_reply(id),
+                None => state.router.handle_stranger(),
+            };
+            if matches!(addressee, Addressee::Waiter(_)) {
+                let time = u64::try_from(wall_clock.saturating_sub(record.timestamp())).unwrap_or(0);
+                let time = Duration::from_millis(time);
+                state.slowest_reply = state.slowest_reply.max(time);
+                state.reply_time = state.reply_time.saturating_add(time);
             }
+            addressee
         };
         let Addressee::Waiter(waiter) = addressee else { continue };
         let outcome = match head.error {

@@ -69,30 +69,7 @@ impl Homes {
 
     /// These partitions are positioned: new calls point at them, and the topic's former home is read on until its last call ends.
     pub(crate) fn settle(&mut self, address: Arc<ReplyAddress>, partitions: BTreeSet<i32>, topic_id: Uuid) {
-        let topic: Arc<str> = address.topic().into();
-        let same =
-            |home: &Home| (&home.topic, &home.partitions, home.topic_id) == (&topic, &partitions, topic_id);
-        let same = self.iter().find(|(_, home)| same(home)).map(|(id, _)| id);
-        let id = match same {
-            Some(id) => id,
-            None => {
-                let home = Home {
-                    address,
-                    topic: topic.clone(),
-                    partitions,
-                    topic_id,
-                    draining: false,
-                    in_flight: 0,
-                    missing: None,
-                };
-                let free = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
-                if free == self.slots.len() {
-                    self.slots.push(None);
-                }
-                self.slots[free] = Some(home);
-                HomeId(u32::try_from(free).unwrap_or(u32::MAX))
-            }
-        };
+        let (topic, id) = (address.topic().into(), self.find_or_add(address, partitions, topic_id));
         if let Some(home) = self.get_mut(id) {
             home.draining = false;
         }
@@ -100,6 +77,34 @@ impl Homes {
         if let Some(before) = before.filter(|before| *before != id) {
             self.leave(before);
         }
+    }
+
+    /// One more call will point at these partitions, which need not be a home: they are read until it has ended.
+    pub(crate) fn visit(&mut self, address: Arc<ReplyAddress>, partitions: BTreeSet<i32>) -> HomeId {
+        let topic_id =
+            self.iter().find(|(_, home)| *home.topic == *address.topic()).map(|(_, home)| home.topic_id);
+        self.find_or_add(address, partitions, topic_id.unwrap_or(Uuid::nil()))
+    }
+
+    fn find_or_add(
+        &mut self,
+        address: Arc<ReplyAddress>,
+        partitions: BTreeSet<i32>,
+        topic_id: Uuid,
+    ) -> HomeId {
+        let topic: Arc<str> = address.topic().into();
+        let same =
+            |home: &Home| (&home.topic, &home.partitions, home.topic_id) == (&topic, &partitions, topic_id);
+        if let Some((id, _)) = self.iter().find(|(_, home)| same(home)) {
+            return id;
+        }
+        let home = Home { address, topic, partitions, topic_id, draining: true, in_flight: 0, missing: None };
+        let free = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        if free == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.slots[free] = Some(home);
+        HomeId(u32::try_from(free).unwrap_or(u32::MAX))
     }
 
     /// A call points at the home.
@@ -151,7 +156,6 @@ impl Homes {
             }
         }
         for &id in &gone {
-            self.present.retain(|_, present| *present != id);
             self.leave(id);
         }
         gone
@@ -175,6 +179,12 @@ impl Homes {
         self.iter().filter(move |(_, home)| on(home)).map(|(id, _)| id)
     }
 
+    /// All partitions that a reply to this address may come on.
+    pub(crate) fn partitions(&self, address: &ReplyAddress) -> BTreeSet<i32> {
+        let mut homes = self.iter().filter(|(_, home)| *home.address == *address);
+        homes.next().map(|(_, home)| home.partitions.clone()).unwrap_or_default()
+    }
+
     pub(crate) fn draining(&self) -> usize {
         self.iter().filter(|(_, home)| home.draining).count()
     }
@@ -190,6 +200,7 @@ impl Homes {
 
     /// No home any more: its calls, if there are any, are awaited.
     fn leave(&mut self, id: HomeId) {
+        self.present.retain(|_, present| *present != id);
         let Some(home) = self.get_mut(id) else { return };
         home.draining = true;
         if home.in_flight == 0 {

@@ -35,6 +35,14 @@ pub(crate) enum Addressee<W> {
     Stranger,
 }
 
+/// Why a call was not entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Closed,
+    /// It is in the table, or was.
+    Known,
+}
+
 /// How many calls ended in which way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -58,6 +66,8 @@ pub(crate) struct Router<W> {
     /// By number, hence by age.
     pending: BTreeMap<u64, Pending<W>>,
     deadlines: BTreeSet<(Instant, u64)>,
+    /// Calls that other requesters have sent.
+    resumed: BTreeMap<ReplyId, u64>,
     next: u64,
     unanswered: BTreeSet<u64>,
     counts: Counts,
@@ -79,6 +89,7 @@ impl<W> Router<W> {
             homes: Homes::default(),
             pending: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            resumed: BTreeMap::new(),
             next: 0,
             unanswered: BTreeSet::new(),
             counts: Counts::default(),
@@ -107,9 +118,27 @@ impl<W> Router<W> {
         Ok((Ticket(call), self.correlation.id(call)))
     }
 
+    /// Enters a call that another requester has sent, under its own id.
+    pub(crate) fn resume_at(
+        &mut self,
+        home: HomeId,
+        id: ReplyId,
+        deadline: Instant,
+        sent: i64,
+        waiter: W,
+    ) -> Result<Ticket, Refused> {
+        if self.correlation.call(&id).is_some() || self.resumed.contains_key(&id) {
+            return Err(Refused::Known);
+        }
+        let (ticket, _) = self.register_at(home, deadline, sent, waiter).map_err(|_| Refused::Closed)?;
+        self.resumed.insert(id, ticket.0);
+        Ok(ticket)
+    }
+
     /// A record with this id was read from a reply partition.
     pub(crate) fn handle_reply(&mut self, id: &[u8]) -> Addressee<W> {
         let call = self.correlation.call(id).filter(|&call| call < self.next);
+        let call = call.or_else(|| self.resumed.get(id).copied());
         let Some(call) = call else {
             return self.handle_stranger();
         };
@@ -159,6 +188,7 @@ impl<W> Router<W> {
     pub(crate) fn close(&mut self) -> Vec<W> {
         self.refuse();
         self.deadlines.clear();
+        self.resumed.clear();
         self.counts.closed += self.pending.len() as u64;
         let pending = std::mem::take(&mut self.pending).into_values();
         pending.inspect(|pending| self.homes.end(pending.home)).map(|pending| pending.waiter).collect()
@@ -208,6 +238,9 @@ impl<W> Router<W> {
         let pending = self.pending.remove(&call)?;
         self.deadlines.remove(&(pending.deadline, call));
         self.homes.end(pending.home);
+        if !self.resumed.is_empty() {
+            self.resumed.retain(|_, resumed| *resumed != call);
+        }
         Some(pending.waiter)
     }
 
