@@ -1,23 +1,36 @@
 //! Calls over Kafka: a requester asks, a responder answers, and no reply is lost to a rebalance.
+mod allocator;
 mod answer;
+mod attempts;
+mod call;
 mod config;
+mod home;
 mod incoming;
+mod intake;
 mod metrics;
+mod opening;
+mod pending;
 mod reader;
 mod reply;
 mod requester;
 mod responder;
+mod room;
 mod serve;
 #[cfg(test)]
 mod simulation;
+mod token;
 
+pub use allocator::ReplyAllocator;
 pub use answer::{Answer, ErrorReply, IntoAnswer, Refusal, Status};
+pub use call::{Call, CallFuture};
 pub use config::RequesterBuilder;
 pub use incoming::{Event, Request};
 pub use metrics::{RequesterMetrics, ResponderMetrics};
+pub use pending::PendingCall;
 pub use reply::Reply;
-pub use requester::{Call, Requester};
+pub use requester::Requester;
 pub use responder::{Responder, ResponderBuilder};
+pub use token::CallToken;
 
 use crate::client::Client;
 
@@ -27,8 +40,8 @@ impl Client {
         RequesterBuilder::new(self.clone())
     }
 
-    /// Options of a responder, which answers requests. The name of its group appears in logs; responders of one name do
-    /// not yet share topics by themselves, see [`ResponderBuilder::share`].
+    /// Options of a responder, which answers requests, as a member of a consumer group: responders of one group share the
+    /// partitions of the request topics, and what one leaves unfinished the others answer.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

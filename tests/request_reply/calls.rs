@@ -102,8 +102,9 @@ async fn an_answer_that_is_too_large_becomes_an_error_reply() {
 #[tokio::test]
 async fn a_repeated_reply_ends_its_call_once() {
     let stage = Stage::new(1).await;
-    // Two responders without shares both answer everything.
-    let (_first, _second) = (stage.adder().await, stage.adder().await);
+    // Two groups both answer everything.
+    let other = stage.client.responder("others").on_request("sum", add).start();
+    let (_first, _second) = (stage.adder().await, other.await.unwrap());
     let requester = stage.requester().await;
     for _ in 0..5 {
         assert_eq!(requester.request("sum", "1,2").await.unwrap().text(), "3");

@@ -2,6 +2,7 @@
 mod calls;
 mod ends;
 mod faults;
+mod group;
 mod responder;
 
 use std::error::Error as _;

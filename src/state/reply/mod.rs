@@ -5,5 +5,9 @@
 
 pub(crate) mod correlation;
 pub(crate) mod dialect;
+pub(crate) mod homes;
+pub(crate) mod intake;
+pub(crate) mod lost;
 pub(crate) mod router;
+pub(crate) mod trace;
 pub(crate) mod tracker;
