@@ -21,7 +21,7 @@ pub(crate) async fn responder(kafka: &Cluster, topic: &str) -> Responder {
 /// Requests of the handler `held` are answered when there is a permit.
 pub(crate) async fn responder_that_holds(kafka: &Cluster, topic: &str, held: Arc<Semaphore>) -> Responder {
     let handler = move |request| answer(request, held.clone());
-    client(kafka).await.responder("ours").on_request(topic, handler).start().await.unwrap()
+    client(kafka).await.responder(topic).on_request(topic, handler).start().await.unwrap()
 }
 
 async fn answer(request: Request, held: Arc<Semaphore>) -> Result<Answer, Refusal> {
