@@ -1,13 +1,14 @@
 //! The answering side.
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::incoming::{Event, Request};
+use super::ResponderMetrics;
+use super::handler::Handlers;
 use super::intake;
-use super::serve::{Ending, EventHandler, Handlers, RequestHandler, Serving};
-use super::{IntoAnswer, ResponderMetrics};
+use super::output::{Options, ReplyTopics};
+use super::serve::{Ending, Serving};
 use crate::client::Client;
 use crate::consumer::{Consumer, ConsumerBuilder};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,7 +32,8 @@ pub struct ResponderBuilder {
     pub(super) by_key: bool,
     pub(super) consumer: ConsumerBuilder,
     pub(super) alone: Option<Alone>,
-    pub(super) reply_topics: Option<HashSet<String>>,
+    pub(super) reply_topics: Option<ReplyTopics>,
+    pub(super) output: Options,
     pub(super) clock_skew: Duration,
     pub(super) max_age: Duration,
     pub(super) revocation_timeout: Duration,
@@ -59,48 +61,13 @@ impl ResponderBuilder {
             by_key: false,
             alone: None,
             reply_topics: None,
+            output: Options::default(),
             clock_skew: Duration::from_secs(1),
             max_age: Duration::from_secs(300),
             revocation_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(30),
             producer: None,
         }
-    }
-
-    /// Answers the requests of a topic: what the handler returns goes back to the caller, an error as an error reply. A
-    /// handler that panics answers [`Status::INTERNAL`](crate::Status::INTERNAL).
-    ///
-    /// Handlers of one partition may run side by side and end in any order, unless
-    /// [ordered by key](ResponderBuilder::ordered_by_key). A handler may run more than once for a request: its offset is
-    /// committed only after the reply was acknowledged.
-    pub fn on_request<H, F>(mut self, topic: impl Into<String>, handler: H) -> Self
-    where
-        H: Fn(Request) -> F + Send + Sync + 'static,
-        F: Future<Output: IntoAnswer> + Send + 'static,
-    {
-        let handler = Arc::new(handler);
-        let handler: RequestHandler = Box::new(move |request| {
-            let handler = handler.clone();
-            // The handler itself is called inside, where a panic is caught.
-            Box::pin(async move { handler(request).await.into_answer() })
-        });
-        self.handlers.entry(topic.into()).or_default().request = Some(handler);
-        self
-    }
-
-    /// Handles the events of a topic.
-    pub fn on_event<H, F>(mut self, topic: impl Into<String>, handler: H) -> Self
-    where
-        H: Fn(Event) -> F + Send + Sync + 'static,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let handler = Arc::new(handler);
-        let handler: EventHandler = Box::new(move |event| {
-            let handler = handler.clone();
-            Box::pin(async move { handler(event).await })
-        });
-        self.handlers.entry(topic.into()).or_default().event = Some(handler);
-        self
     }
 
     /// Sets how many handlers may run at a time. At the limit nothing more is started, and the partitions take turns. Default:
@@ -203,13 +170,6 @@ impl ResponderBuilder {
         this
     }
 
-    /// Answers only to these reply topics; other requests are counted and not handled. Default: to whichever topic the
-    /// request names, as far as this client may write there.
-    pub fn reply_topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
-        self.reply_topics = Some(topics.into_iter().map(Into::into).collect());
-        self
-    }
-
     /// Sets how far the clocks of callers and responder may be apart: a request is skipped as expired when its deadline
     /// passed so long ago. Default: 1 s. On topics with `message.timestamp.type=LogAppendTime` the caller's clock does not
     /// matter: its timeout counts from when the node wrote the request down.
@@ -244,6 +204,7 @@ impl ResponderBuilder {
         if self.alone.is_some_and(|alone| alone.share.0 >= alone.share.1) {
             return invalid("share: the index must be below the number of responders");
         }
+        self.output.check(&self)?;
         let tasks = self.client.core().tasks().child();
         let consumer = self.reader().await?;
         let producer = match &self.producer {

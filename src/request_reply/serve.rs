@@ -1,46 +1,27 @@
 //! The task of a responder, and one task for each handler that runs.
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::incoming::{Event, Request};
+use super::ResponderMetrics;
+use super::incoming::Event;
+use super::output::Output;
 use super::responder::ResponderBuilder;
-use super::{Answer, Refusal, ResponderMetrics, Status};
 use crate::consumer::{BatchRecords, ConsumerRecord};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::network::task::TaskSet;
 use crate::producer::Producer;
-use crate::protocol::error_code::ErrorCode;
-use crate::record::{Record, TimestampType};
-use crate::state::reply::dialect::{Asked, Origin, ReplyHead, read_request};
+use crate::record::TimestampType;
+use crate::state::reply::dialect::{Asked, Origin, read_request};
 use crate::state::reply::intake::{Intake, Limits, Ticket};
 use crate::topic_partition::TopicPartition;
-
-/// How long a reply may wait beyond its caller's deadline: clocks differ.
-const GRACE: Duration = Duration::from_millis(100);
-/// How long a reply may wait for its topic to be known and for room in the producer, if its caller set no deadline.
-const SEND_LIMIT: Duration = Duration::from_secs(30);
-
-type Handling<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-pub(super) type RequestHandler = Box<dyn Fn(Request) -> Handling<Result<Answer, Refusal>> + Send + Sync>;
-pub(super) type EventHandler = Box<dyn Fn(Event) -> Handling<()> + Send + Sync>;
-
-/// What is done with the records of one topic.
-#[derive(Default)]
-pub(super) struct Handlers {
-    pub(super) request: Option<RequestHandler>,
-    pub(super) event: Option<EventHandler>,
-}
 
 /// What the reading task and the handlers share.
 pub(super) struct Serving {
     pub(super) config: ResponderBuilder,
+    pub(super) output: Output,
     producer: Producer,
     state: Mutex<State>,
     /// A handler has ended, and the reading task may have something to do about it.
@@ -65,8 +46,10 @@ impl Serving {
         };
         let state =
             State { intake: Intake::new(limits), watched: false, metrics: ResponderMetrics::default() };
+        let output = Output::new(&config.group, &config.output);
         Self {
             config,
+            output,
             producer,
             state: Mutex::new(state),
             ended_one: Notify::new(),
@@ -142,8 +125,7 @@ pub(super) fn take(serving: &Arc<Serving>, tasks: &TaskSet, ticket: Ticket, reco
         Asked::Event => return serving.count(|metrics| metrics.unhandled += 1),
         Asked::Request(origin) if allowed(serving, &origin) => Some(origin),
         Asked::Request(_) | Asked::Unanswerable => return serving.count(|metrics| metrics.unanswerable += 1),
-        // Nothing that this responder announces needs one.
-        Asked::Control(_) => return,
+        Asked::Control(control) => return serving.control(&control),
     };
     let mut deadline = None;
     if let Some(origin) = &origin {
@@ -160,11 +142,16 @@ pub(super) fn take(serving: &Arc<Serving>, tasks: &TaskSet, ticket: Ticket, reco
     });
     open.done = false;
     let event = Event { record };
+    let Some(origin) = origin else {
+        tasks.spawn(async move {
+            open.serving.handle(event).await;
+            open.close();
+        });
+        return;
+    };
+    let answering = serving.answer(event, origin, deadline);
     tasks.spawn(async move {
-        match origin {
-            Some(origin) => open.serving.answer(event, origin, deadline).await,
-            None => open.serving.handle(event).await,
-        }
+        answering.await;
         open.close();
     });
 }
@@ -189,7 +176,7 @@ impl Serving {
 }
 
 fn allowed(serving: &Serving, origin: &Origin) -> bool {
-    serving.config.reply_topics.as_ref().is_none_or(|topics| topics.contains(&origin.topic))
+    serving.config.reply_topics.as_ref().is_none_or(|topics| topics.allow(&origin.topic))
 }
 
 /// A record that is worked on. One whose task was ended before its time is not done: somebody else does it.
@@ -213,105 +200,4 @@ impl Drop for Open {
             self.serving.ended_one.notify_one();
         }
     }
-}
-
-impl Serving {
-    async fn handle(&self, event: Event) {
-        let Some(handler) =
-            self.config.handlers.get(event.topic()).and_then(|handlers| handlers.event.as_ref())
-        else {
-            return;
-        };
-        if let Err(message) = caught(handler(event)).await {
-            tracing::error!(%message, group = %self.config.group, "an event handler panicked");
-            self.count(|metrics| metrics.panicked += 1);
-        }
-    }
-
-    async fn answer(&self, event: Event, origin: Origin, deadline: Option<Instant>) {
-        let Some(handler) =
-            self.config.handlers.get(event.topic()).and_then(|handlers| handlers.request.as_ref())
-        else {
-            return;
-        };
-        let request = Request { event, deadline: deadline.map(Instant::into_std) };
-        let outcome = caught(handler(request)).await.unwrap_or_else(|message| {
-            tracing::error!(%message, group = %self.config.group, "a request handler panicked");
-            self.count(|metrics| metrics.panicked += 1);
-            Err(Refusal::new(Status::INTERNAL, "the handler panicked"))
-        });
-        let sent = match outcome {
-            Ok(answer) => match self.send(&origin, deadline, Ok(&answer)).await {
-                Err(error) if is_too_large(&error) => {
-                    let refusal =
-                        Refusal::new(Status::RESOURCE_EXHAUSTED, "the answer is too large for its topic");
-                    self.send(&origin, deadline, Err(&refusal)).await
-                }
-                sent => sent,
-            },
-            Err(refusal) => self.send(&origin, deadline, Err(&refusal)).await,
-        };
-        match sent {
-            Ok(()) => self.count(|metrics| metrics.answered += 1),
-            Err(error) => {
-                tracing::warn!(%error, group = %self.config.group, "a reply could not be written");
-                self.count(|metrics| metrics.lost += 1);
-            }
-        }
-    }
-
-    /// Writes one reply and waits until it is acknowledged.
-    async fn send(
-        &self,
-        origin: &Origin,
-        deadline: Option<Instant>,
-        outcome: Result<&Answer, &Refusal>,
-    ) -> Result<()> {
-        let empty = Answer::null();
-        let (answer, head) = match outcome {
-            Ok(answer) => (answer, ReplyHead::last(origin, 0)),
-            Err(refusal) => {
-                self.count(|metrics| metrics.refused += 1);
-                (&empty, ReplyHead::error(origin, 0, refusal.status().code(), refusal.message()))
-            }
-        };
-        let mut record = Record::tombstone();
-        record.value = answer.value.as_deref();
-        record.key = answer.key.as_deref();
-        record.partition = origin.partition;
-        record.headers.extend(answer.headers.iter().map(|(name, value)| (&name[..], Some(&value[..]))));
-        record.headers.extend(head.headers().into_iter().map(|(name, value)| (name.as_bytes(), Some(value))));
-        // A caller may name a topic that does not exist; it must not hold the slot for as long as it likes.
-        let now = Instant::now();
-        let limit =
-            deadline.map_or(now + SEND_LIMIT, |deadline| deadline.max(now) + self.config.clock_skew + GRACE);
-        let delivery = tokio::time::timeout_at(limit, self.producer.send(&origin.topic, record)).await;
-        let delivery = delivery.map_err(|_| {
-            Error::new(ErrorKind::Timeout, "the reply could not be sent in time")
-                .on_topic(origin.topic.as_str())
-        })??;
-        delivery.await.map(drop)
-    }
-}
-
-fn is_too_large(error: &Error) -> bool {
-    error.kind() == ErrorKind::Record
-        || matches!(error.code(), Some(ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE))
-}
-
-/// Runs a handler to its end, or to its panic: broken application code must not end the responder.
-async fn caught<T>(mut handling: Handling<T>) -> Result<T, String> {
-    let polled = std::future::poll_fn(|context| {
-        match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(context))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-            Err(panic) => Poll::Ready(Err(message(&*panic))),
-        }
-    });
-    polled.await
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
 }

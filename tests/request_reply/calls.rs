@@ -92,7 +92,7 @@ async fn an_error_of_the_handler_comes_back_with_its_status() {
 #[tokio::test]
 async fn an_answer_that_is_too_large_becomes_an_error_reply() {
     let stage = Stage::new(1).await;
-    let responder = stage.client.responder("large").on_request("sum", async |_| vec![b'x'; 3 << 20]);
+    let responder = stage.client.responder("large").on_request("sum", async |_: Request| vec![b'x'; 3 << 20]);
     let _responder = responder.start().await.unwrap();
     let error = stage.requester().await.request("sum", "").await.unwrap_err();
     let reply = error.source().unwrap().downcast_ref::<ErrorReply>().unwrap();

@@ -4,6 +4,7 @@
 //! hands each record to the [`router`], which knows whose it is.
 
 pub(crate) mod correlation;
+pub(crate) mod dedupe;
 pub(crate) mod dialect;
 pub(crate) mod homes;
 pub(crate) mod intake;
