@@ -3,6 +3,7 @@ mod calls;
 mod ends;
 mod faults;
 mod group;
+mod homes;
 mod responder;
 
 use std::error::Error as _;
