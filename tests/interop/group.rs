@@ -168,8 +168,8 @@ fn scaled(kafka: &Cluster, runtime: &Runtime, we_lead: bool) {
 
     // The leader is among those that leave, so that another one takes over.
     let (stays, leaves) = if we_lead { ("own-2", "own-1") } else { ("own-1", "own-2") };
-    let others = scene.theirs.keys().filter(|name| **name != first_of_theirs);
-    let last = others.last().expect("more of theirs").clone();
+    let mut others = scene.theirs.keys().filter(|name| **name != first_of_theirs);
+    let last = others.next_back().expect("more of theirs").clone();
     let keeps = if we_lead { first_of_theirs } else { last };
     for name in scene.theirs.keys().cloned().collect::<Vec<_>>() {
         if name != keeps {
