@@ -191,6 +191,7 @@ impl Shared {
         let purpose = match request.what {
             What::Find(_) => Purpose::Rest,
             What::Join(_) | What::Sync(_) => Purpose::Rebalance(self.number),
+            _ if request.what.is_sign_of_life() => Purpose::Heartbeat,
             _ => Purpose::Group,
         };
         let ticket = request.ticket;
