@@ -50,8 +50,16 @@ pub enum ErrorKind {
     Corrupt,
     /// The position to read from is not in the log, and no reset policy covers it.
     Position,
+    /// The value of a message cannot be encoded or decoded.
+    Message,
     /// A request was answered with an error by the responder's application.
     Reply,
+    /// A group has no partition left for this member.
+    Starved,
+    /// What a call waited for cannot come any more: its reply topic was deleted, or deleted and created again.
+    Gone,
+    /// As much is in flight as may be, and the call was not to wait.
+    Full,
     /// The handle was closed, or its driver ended.
     Closed,
 }

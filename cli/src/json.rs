@@ -115,6 +115,15 @@ pub(crate) fn write_event(
     writeln!(out, "{line}")
 }
 
+/// A byte string as a value.
+pub(crate) fn value(bytes: Option<&[u8]>) -> Value {
+    match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+        None => Value::Null,
+        Some((_, Ok(text))) => text.into(),
+        Some((bytes, Err(_))) => serde_json::json!({ "base64": encode(bytes) }),
+    }
+}
+
 fn write_bytes(out: &mut impl Write, bytes: Option<&[u8]>) -> io::Result<()> {
     match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
         None => out.write_all(b"null"),

@@ -12,6 +12,8 @@ mod member;
 mod options;
 mod outcome;
 mod produce;
+mod request;
+mod respond;
 mod topics;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +40,10 @@ enum Command {
     Groups(groups::Args),
     /// Tell who would read what in a group, without a cluster: one line of JSON for each on standard input
     Assign(assign::Args),
+    /// Ask: a request for each line of standard input, a line on standard output for each reply
+    Request(request::Args),
+    /// Answer requests by a program, or with what they say
+    Respond(respond::Args),
     /// Have thousands of calls answered through Kafka while callers and nodes come and go
     Demo(demo::Args),
 }
@@ -67,6 +73,8 @@ async fn run(command: Command) -> Outcome {
         Command::Topics(args) => topics::run(args, interrupt).await,
         Command::Groups(args) => groups::run(args, interrupt).await,
         Command::Assign(args) => assign::run(args, interrupt).await,
+        Command::Request(args) => request::run(args, interrupt).await,
+        Command::Respond(args) => respond::run(args, interrupt).await,
         Command::Demo(args) => demo::run(args, interrupt).await,
     }
 }

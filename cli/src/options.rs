@@ -18,8 +18,8 @@ pub(crate) struct Connection {
     /// Sets an option of the library by Kafka's name; may be repeated
     #[arg(short = 'X', value_name = "OPTION=VALUE", value_parser = option)]
     options: Vec<(String, String)>,
-    /// Ends the command, with the reason, when it can make no progress for so many seconds
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    /// Ends the command, with the reason, when it can make no progress for so long; a call has so much time. Seconds, or 500ms
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     pub(crate) timeout: Duration,
     /// Prints errors only
     #[arg(short, long)]
@@ -31,11 +31,24 @@ pub(crate) fn option(text: &str) -> Result<(String, String), String> {
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0);
+/// Above zero: seconds, or with a unit.
+fn time(text: &str) -> Result<Duration, String> {
+    pause(text)
+        .ok()
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| "a number above zero expected, such as 5, 5s or 500ms".to_owned())
+}
+
+/// Seconds, or with a unit; zero is allowed.
+pub(crate) fn pause(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 0.001),
+        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
+    };
+    let seconds = number.parse::<f64>().ok().map(|number| number * unit);
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| "a number above zero expected".to_owned())
+        .ok_or_else(|| "a number expected, such as 5, 5s or 500ms".to_owned())
 }
 
 /// What a line is.

@@ -88,6 +88,12 @@ impl ClientBuilder {
         self
     }
 
+    #[cfg(test)]
+    pub(crate) fn wall_clock(mut self, clock: super::clock::WallClock) -> Self {
+        self.config.wall_clock = clock;
+        self
+    }
+
     /// One option by Kafka's key, with the value as text: durations in milliseconds.
     ///
     /// Fails for a key that is none of a client's, and for a value that does not fit.

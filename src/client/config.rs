@@ -2,6 +2,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clock::WallClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::connector::Connector;
 use crate::state::backoff::Backoff;
@@ -31,6 +32,7 @@ pub(crate) struct ClientConfig {
     pub(crate) max_frame: usize,
     pub(crate) rebootstrap: bool,
     pub(crate) connector: Connector,
+    pub(crate) wall_clock: WallClock,
 }
 
 impl Default for ClientConfig {
@@ -48,6 +50,7 @@ impl Default for ClientConfig {
             max_frame: 100 * 1024 * 1024,
             rebootstrap: true,
             connector: Connector::tcp(),
+            wall_clock: WallClock::default(),
         }
     }
 }

@@ -344,6 +344,12 @@ impl Core {
         &self.tasks
     }
 
+    /// Milliseconds since 1970-01-01 UTC.
+    #[inline]
+    pub(crate) fn wall_clock(&self) -> i64 {
+        self.config.wall_clock.now()
+    }
+
     pub(crate) fn config(&self) -> &ClientConfig {
         &self.config
     }

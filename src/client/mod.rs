@@ -1,5 +1,6 @@
 //! The client: shared metadata and connections, from which all other handles come.
 mod builder;
+pub(crate) mod clock;
 pub(crate) mod config;
 mod coordinator;
 pub(crate) mod core;

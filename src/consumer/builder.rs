@@ -29,12 +29,14 @@ const LEAST_PREFETCH: usize = 64 << 10;
 impl ConsumerBuilder {
     pub(super) fn new(core: Arc<Core>) -> Self {
         let config = core.config();
+        let default = Settings::default();
         let settings = Settings {
+            max_wait: default.max_wait.min(config.request_timeout),
             rack: config.client_rack.clone().unwrap_or_else(|| "".into()),
             backoff: config.retry_backoff,
             replica_age: config.metadata_max_age,
             grace: config.request_timeout,
-            ..Settings::default()
+            ..default
         };
         Self { core, settings, partitions: Vec::new(), topics: Vec::new(), group: GroupOptions::default() }
     }
@@ -79,8 +81,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How long a node may hold a fetch back while it has less than `fetch_min_bytes` (`fetch.max.wait.ms`). Default 500 ms. New
-    /// records end the wait at once, so a long one costs no latency.
+    /// How long a node may hold a fetch back while it has less than `fetch_min_bytes` (`fetch.max.wait.ms`). Default 500 ms, or
+    /// the client's `request_timeout` if that is shorter. New records end the wait at once, so a long one costs no latency.
     pub fn fetch_max_wait(mut self, wait: Duration) -> Self {
         self.settings.max_wait = wait;
         self

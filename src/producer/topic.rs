@@ -1,7 +1,7 @@
 //! A topic that is produced to: the path every record takes.
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use super::Owner;
 use super::delivery::Delivery;
@@ -113,7 +113,7 @@ impl ProducerTopic {
         }
         let number = self.choose(record, count).unwrap_or_else(|| self.topic.sticky(count));
         let partition = self.topic.partition(number).filter(|_| number < count)?;
-        let appended = lock(&partition.buffer).append_open(record, milliseconds);
+        let appended = lock(&partition.buffer).append_open(record, || self.shared().core.wall_clock());
         appended.map(|(completion, index, timestamp)| Delivery::new(completion, index, timestamp))
     }
 
@@ -146,7 +146,7 @@ impl ProducerTopic {
             let refusal = match buffer.append(
                 record,
                 sticky && count > 1,
-                milliseconds,
+                || shared.core.wall_clock(),
                 |bytes| shared.reserve(held, bytes),
                 |capacity| shared.open(partition, capacity),
             ) {
@@ -269,10 +269,4 @@ impl ProducerTopic {
 
 fn memory(shared: &Shared) -> String {
     format!("{} bytes of buffer_memory", shared.options.buffer_memory)
-}
-
-/// Milliseconds since 1970-01-01 UTC.
-#[inline]
-fn milliseconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

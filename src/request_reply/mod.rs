@@ -1,23 +1,53 @@
 //! Calls over Kafka: a requester asks, a responder answers, and no reply is lost to a rebalance.
+mod allocator;
 mod answer;
+mod answer_stream;
+mod answering;
+mod attempts;
+mod call;
 mod config;
+mod dead_letter;
+mod group_home;
+mod handler;
+mod home;
 mod incoming;
+mod intake;
+#[cfg(feature = "json")]
+mod json;
+mod message;
 mod metrics;
+mod opening;
+mod output;
+mod pending;
 mod reader;
 mod reply;
+mod reply_group;
 mod requester;
 mod responder;
+mod room;
+mod running;
 mod serve;
+#[cfg(test)]
+mod simulation;
+mod token;
+mod writer;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-pub use answer::{Answer, ErrorReply, IntoAnswer, Refusal, Status};
+pub use allocator::ReplyAllocator;
+pub use answer::{Answer, Answers, ErrorReply, IntoAnswer, IntoAnswers, Refusal, Status};
+pub use answer_stream::{AnswerSink, AnswerStream};
+pub use call::{Call, CallFuture};
 pub use config::RequesterBuilder;
 pub use incoming::{Event, Request};
+#[cfg(feature = "json")]
+pub use json::{Json, json};
+pub use message::{CodecError, Decode, Encode, FromRequest};
 pub use metrics::{RequesterMetrics, ResponderMetrics};
+pub use pending::PendingCall;
 pub use reply::Reply;
-pub use requester::{Call, Requester};
+pub use reply_group::ReplyGroup;
+pub use requester::Requester;
 pub use responder::{Responder, ResponderBuilder};
+pub use token::CallToken;
 
 use crate::client::Client;
 
@@ -27,8 +57,8 @@ impl Client {
         RequesterBuilder::new(self.clone())
     }
 
-    /// Options of a responder, which answers requests. The name of its group appears in logs; responders of one name do
-    /// not yet share topics by themselves, see [`ResponderBuilder::share`].
+    /// Options of a responder, which answers requests, as a member of a consumer group: responders of one group share the
+    /// partitions of the request topics, and what one leaves unfinished the others answer.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -60,10 +90,4 @@ impl Client {
     pub fn responder(&self, group: impl Into<String>) -> ResponderBuilder {
         ResponderBuilder::new(self.clone(), group.into())
     }
-}
-
-/// Milliseconds since 1970-01-01 UTC.
-fn wall_clock() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

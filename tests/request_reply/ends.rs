@@ -1,6 +1,23 @@
 //! How calls end without a reply.
 use crate::*;
 
+#[tokio::test(start_paused = true)]
+async fn a_short_request_timeout_forbade_to_ask() {
+    // The wait of a fetch was longer, and nobody who asks can set it.
+    let broker = Broker::builder().in_memory().start().await.unwrap();
+    broker.create_topic("sum", 1).unwrap();
+    let network = broker.network();
+    let connector = Connector::new(move |host: String, port| {
+        let connected = network.connect(&host, port);
+        async { connected }
+    });
+    let builder = Client::builder().bootstrap(&broker.address()).unwrap().connector(connector);
+    let client = builder.request_timeout(Duration::from_millis(300)).build().await.unwrap();
+    let _responder = client.responder("adders").on_request("sum", add).start().await.unwrap();
+    let requester = client.requester().build().await.unwrap();
+    assert_eq!(requester.request("sum", "1,2").await.unwrap().value(), b"3");
+}
+
 #[tokio::test]
 async fn without_a_responder_a_call_ends_at_its_deadline() {
     let stage = Stage::new(1).await;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::ensure;
 use crate::state::reply::correlation::ReplyCorrelation;
-use crate::state::reply::dialect::{Asked, ReplyHead, read_reply, read_request};
+use crate::state::reply::dialect::{Asked, Capabilities, ReplyAddress, ReplyHead, read_reply, read_request};
 use crate::state::reply::router::{Addressee, Router};
 
 // ---- headers: length and bytes of the key, length and bytes of the value, 255 for null; what is cut off ends early
@@ -37,9 +37,14 @@ pub(super) fn answers_find_back(input: &Bytes) -> Result<(), String> {
     for now in [i64::MIN, 0, i64::MAX] {
         let _ = origin.left(now);
     }
-    for (head, error) in
-        [(ReplyHead::ok(&origin), false), (ReplyHead::error(&origin, 13, "no \"\u{1}\""), true)]
-    {
+    let heads = [
+        (ReplyHead::item(&origin, 0), false),
+        (ReplyHead::last(&origin, 1), false),
+        (ReplyHead::end(&origin, 1), false),
+        (ReplyHead::error(&origin, 0, 13, "no \"\u{1}\""), true),
+    ];
+    for (head, error) in heads {
+        let head = head.responder("adders", Capabilities { credit: true, ..Capabilities::default() });
         let answer: Vec<_> =
             head.headers().into_iter().map(|(name, value)| (name.as_bytes(), Some(value.to_vec()))).collect();
         let answer = || answer.iter().map(|(name, value)| (*name, value.as_deref()));
@@ -47,10 +52,8 @@ pub(super) fn answers_find_back(input: &Bytes) -> Result<(), String> {
         let id = read.id.ok_or("a reply without an id")?;
         let known = headers.iter().any(|(_, value)| *value == Some(id));
         ensure!(known, "the id is not the caller's: {id:?}");
-        ensure!(
-            !error || read.error.is_some() || answer().any(|(name, _)| name == b"REPLY_ERROR"),
-            "no error"
-        );
+        ensure!(error == read.error.is_some(), "an error: {error}, read as {:?}", read.error);
+        ensure!(!read.is_request, "a reply that its caller takes for a request");
         ensure!(read_request(answer()) == Asked::Event, "a reply that looks like a request");
     }
     Ok(())
@@ -63,8 +66,11 @@ const CALLS: u64 = 8;
 fn router() -> Router<()> {
     let mut router = Router::new(ReplyCorrelation::new(1, 2));
     let deadline = Instant::now() + Duration::from_secs(1);
+    router.homes_mut().settle(ReplyAddress::new("t", 0).into(), [0].into(), uuid::Uuid::nil());
     for _ in 0..CALLS {
-        let _ = router.register(deadline, 0, ());
+        if let Some((home, _)) = router.homes().home("t") {
+            let _ = router.register_at(home, deadline, 0, ());
+        }
     }
     router
 }

@@ -244,6 +244,11 @@ impl Consumer {
         }
     }
 
+    /// Where the batch ends that the partition halted at, as far as that can be told.
+    pub(crate) fn behind(&self, name: &TopicPartition) -> Option<i64> {
+        self.partitions.get(self.slot(name.topic(), name.partition())?)?.as_ref()?.behind
+    }
+
     /// The high watermark and the log's start as the last fetch told them.
     pub(crate) fn watermarks(&self, name: &TopicPartition) -> Option<(i64, i64)> {
         let partition = self.partitions.get(self.slot(name.topic(), name.partition())?)?.as_ref()?;
@@ -315,9 +320,9 @@ impl Consumer {
         let behind = matches!(partition.state, State::Validate | State::Fetch)
             && !recreated
             && (0..partition.ahead_epoch).contains(&known.leader_epoch);
-        let asked = partition.behind.is_some();
-        partition.behind = behind.then(|| partition.behind.unwrap_or(now));
-        let waits = partition.behind.is_some_and(|since| now < since + self.settings.grace);
+        let asked = partition.outrun.is_some();
+        partition.outrun = behind.then(|| partition.outrun.unwrap_or(now));
+        let waits = partition.outrun.is_some_and(|since| now < since + self.settings.grace);
         let leader = known.leader.filter(|_| !waits);
         let moved = partition.leader != leader || partition.leader_epoch != known.leader_epoch;
         let newer = partition.leader_epoch >= 0 && known.leader_epoch > partition.leader_epoch;

@@ -261,7 +261,7 @@ impl Consumer {
     /// Since when a leader that is known is not believed to be the present one.
     fn waits_for_leader(&self, slot: usize) -> Option<Instant> {
         let partition = self.partitions.get(slot)?.as_ref().filter(|partition| partition.leader.is_none())?;
-        let since = partition.behind?;
+        let since = partition.outrun?;
         self.cluster.partition(partition.name.topic(), partition.name.partition())?.leader?;
         Some(since)
     }

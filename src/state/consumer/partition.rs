@@ -72,7 +72,7 @@ pub(super) struct Partition {
     /// Since when the metadata does not know it.
     pub(super) missing: Option<Instant>,
     /// Since when the metadata knows only leaders older than the position.
-    pub(super) behind: Option<Instant>,
+    pub(super) outrun: Option<Instant>,
     /// A lookup of its position is under way.
     pub(super) asking: bool,
     pub(super) retry_at: Option<Instant>,
@@ -80,6 +80,8 @@ pub(super) struct Partition {
     pub(super) failures: u32,
     /// Times the batch at the position was found damaged.
     pub(super) damaged: u32,
+    /// The offset behind the batch that it halted at.
+    pub(super) behind: Option<i64>,
     /// Whether a lasting error was reported since the last success.
     pub(super) reported: bool,
     /// To be told with the next batch.
@@ -147,11 +149,12 @@ impl Partition {
             replica: None,
             leader_only: None,
             missing: None,
-            behind: None,
+            outrun: None,
             asking: false,
             retry_at: None,
             failures: 0,
             damaged: 0,
+            behind: None,
             reported: false,
             reset: None,
             high_watermark: -1,
@@ -193,6 +196,7 @@ impl Partition {
     pub(super) fn seek(&mut self, version: u64, to: Offset) {
         self.failures = 0;
         self.damaged = 0;
+        self.behind = None;
         self.reported = false;
         match to {
             Offset::At(offset) => self.place(version, offset, -1),

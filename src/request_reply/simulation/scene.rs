@@ -1,0 +1,321 @@
+//! What happens in one run: the scenarios in which replies get lost elsewhere.
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::answerer::Answerer;
+use super::caller::{Caller, Shape};
+use super::{Counts, MILLISECOND, REPLIES, SECOND, World};
+use crate::broker::{Api, Fault};
+use crate::protocol::error_code::ErrorCode;
+use crate::request_reply::RequesterBuilder;
+
+/// A reply that is in the log so long before its deadline must be handed over.
+const GRACE: Duration = Duration::from_millis(500);
+/// While connections break and leaders move, a client may need a back-off or two to find the way.
+const GRACE_UNDER_FAULTS: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scene {
+    /// A: callers come one by one, and go.
+    Scale,
+    /// B: one of them is killed, and another one comes in its place.
+    Kill,
+    /// C: each is restarted in an orderly way.
+    Rolling,
+    /// D: one hangs for longer than any session lasts, and comes back.
+    Hang,
+    /// E: nodes stop and start.
+    Nodes,
+    /// H: the first call right after the start.
+    First,
+    /// I: responders are killed between their replies and whatever comes after.
+    Responders,
+    /// J: replies and deadlines race.
+    Races,
+    /// M: more callers than partitions, and then more partitions.
+    Growth,
+    /// P: callers lose interest half-way.
+    Dropped,
+    /// Q: clocks are minutes apart.
+    Clocks,
+}
+
+pub(super) const SCENES: [Scene; 11] = [
+    Scene::Scale,
+    Scene::Kill,
+    Scene::Rolling,
+    Scene::Hang,
+    Scene::Nodes,
+    Scene::First,
+    Scene::Responders,
+    Scene::Races,
+    Scene::Growth,
+    Scene::Dropped,
+    Scene::Clocks,
+];
+
+impl Scene {
+    pub(super) async fn run(self, seed: u64, talk: bool) -> Result<Counts, String> {
+        let nodes = if self == Self::Nodes || seed & 16 != 0 { 3 } else { 1 };
+        let partitions = if self == Self::Growth { 3 } else { 1 + (seed >> 5 & 7) as i32 };
+        let world = World::new(seed, nodes, partitions, talk).await;
+        let mut stage = Stage::new(world, nodes, partitions);
+        stage.answer(0).await;
+        if stage.world.chance(0.5) && !matches!(self, Self::Races | Self::First) {
+            stage.trouble();
+        }
+        stage.play(self).await?;
+        stage.end().await
+    }
+}
+
+/// Who is on.
+struct Stage {
+    world: World,
+    nodes: i32,
+    partitions: i32,
+    callers: Vec<Caller>,
+    answerers: Vec<Answerer>,
+    /// The name of the next caller.
+    next: usize,
+    grace: Duration,
+    events: u64,
+    /// What goes on beside the load.
+    aside: JoinSet<()>,
+}
+
+impl Stage {
+    fn new(world: World, nodes: i32, partitions: i32) -> Self {
+        let (callers, answerers, aside) = (Vec::new(), Vec::new(), JoinSet::new());
+        Self { world, nodes, partitions, callers, answerers, next: 0, grace: GRACE, events: 0, aside }
+    }
+
+    async fn play(&mut self, scene: Scene) -> Result<(), String> {
+        match scene {
+            Scene::Scale => {
+                for _ in 0..8 {
+                    self.come(0).await;
+                    self.load(SECOND).await;
+                }
+                while self.callers.len() > 1 {
+                    self.leave().await?;
+                    self.load(SECOND).await;
+                }
+            }
+            Scene::Kill => {
+                self.come_all(4).await;
+                for _ in 0..5 {
+                    self.load(2 * SECOND).await;
+                    self.any().die();
+                    self.event("killed");
+                    self.load(SECOND).await;
+                    self.come(0).await;
+                }
+            }
+            Scene::Rolling => {
+                self.come_all(4).await;
+                for _ in 0..4 {
+                    self.load(SECOND).await;
+                    self.leave().await?;
+                    self.come(0).await;
+                }
+            }
+            Scene::Hang => {
+                self.come_all(3).await;
+                for _ in 0..3 {
+                    let time = self.world.between(SECOND, 40 * SECOND);
+                    let at = self.world.rng.random_range(0..self.callers.len());
+                    let hanging = self.callers[at].hang(time);
+                    self.aside.spawn(hanging);
+                    self.event("hangs");
+                    self.load(4 * SECOND).await;
+                }
+            }
+            Scene::Nodes => {
+                self.come_all(3).await;
+                self.grace = GRACE_UNDER_FAULTS;
+                for _ in 0..4 {
+                    let node = self.world.rng.random_range(1..=self.nodes);
+                    self.world.broker.stop_node(node).await.map_err(|error| error.to_string())?;
+                    self.event("stopped a node");
+                    self.load(3 * SECOND).await;
+                    self.world.broker.start_node(node).await.map_err(|error| error.to_string())?;
+                    self.event("started it");
+                    self.load(2 * SECOND).await;
+                }
+            }
+            Scene::First => {
+                for _ in 0..10 {
+                    self.come(0).await;
+                    let shape = Shape { work: Duration::ZERO, timeout: 5 * SECOND, patience: None };
+                    self.callers.last_mut().ok_or("nobody came")?.call(shape);
+                    let pause = self.world.between(Duration::ZERO, SECOND);
+                    sleep(pause).await;
+                }
+            }
+            Scene::Responders => {
+                self.come_all(2).await;
+                self.answer(0).await;
+                for _ in 0..4 {
+                    self.load(2 * SECOND).await;
+                    self.answerers.swap_remove(0).die();
+                    self.event("killed a responder");
+                    self.answer(0).await;
+                }
+            }
+            Scene::Races => {
+                self.come_all(2).await;
+                for _ in 0..150 {
+                    let work = self.world.between(Duration::ZERO, 300 * MILLISECOND);
+                    let early = self.world.between(Duration::ZERO, 4 * MILLISECOND);
+                    let timeout = (work + early).saturating_sub(2 * MILLISECOND).max(MILLISECOND);
+                    let at = self.world.rng.random_range(0..self.callers.len());
+                    self.callers[at].call(Shape { work, timeout, patience: None });
+                    sleep(10 * MILLISECOND).await;
+                }
+            }
+            Scene::Growth => {
+                self.come_all(8).await;
+                self.load(3 * SECOND).await;
+                self.partitions = 12;
+                let admin = self.callers[0].admin();
+                admin.create_partitions(REPLIES, 12).await.map_err(|error| error.to_string())?;
+                self.event("12 reply partitions");
+                self.load(3 * SECOND).await;
+                self.come_all(2).await;
+                self.load(2 * SECOND).await;
+            }
+            Scene::Dropped => {
+                self.come_all(3).await;
+                for _ in 0..150 {
+                    let shape = self.shape();
+                    let patience = self.world.between(Duration::ZERO, 2 * shape.work);
+                    let at = self.world.rng.random_range(0..self.callers.len());
+                    self.callers[at].call(Shape { patience: Some(patience), ..shape });
+                    let pause = self.world.between(Duration::ZERO, 40 * MILLISECOND);
+                    sleep(pause).await;
+                }
+            }
+            Scene::Clocks => {
+                for _ in 0..3 {
+                    let skew = self.world.rng.random_range(-300_000..300_000);
+                    self.come(skew).await;
+                    self.load(2 * SECOND).await;
+                }
+                let skew = self.world.rng.random_range(-300_000..300_000);
+                self.answer(skew).await;
+                self.load(3 * SECOND).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, what: &str) {
+        self.events += 1;
+        self.world.say(|| what.to_owned());
+    }
+
+    async fn come(&mut self, skew: i64) {
+        let (name, choice) = (self.next, self.world.rng.random_range(0..3));
+        self.next += 1;
+        let partition = self.world.rng.random_range(0..self.partitions);
+        let options = |builder: RequesterBuilder| match choice {
+            0 => builder,
+            1 => builder.instance_id(format!("caller-{name}")),
+            _ => builder.reply_partition(partition),
+        };
+        let caller = Caller::start(&self.world, name, skew, options).await;
+        self.event(&format!("caller {name} came"));
+        self.callers.push(caller);
+    }
+
+    async fn come_all(&mut self, count: usize) {
+        for _ in 0..count {
+            self.come(0).await;
+        }
+    }
+
+    async fn answer(&mut self, skew: i64) {
+        self.answerers.push(Answerer::start(&self.world, skew).await);
+    }
+
+    fn any(&mut self) -> Caller {
+        let at = self.world.rng.random_range(0..self.callers.len());
+        self.callers.swap_remove(at)
+    }
+
+    async fn leave(&mut self) -> Result<(), String> {
+        let caller = self.any();
+        self.event("one leaves");
+        caller.leave().await
+    }
+
+    fn shape(&mut self) -> Shape {
+        let slow = self.world.chance(0.05);
+        let work = match slow {
+            true => self.world.between(SECOND, 5 * SECOND),
+            false => self.world.between(Duration::ZERO, 50 * MILLISECOND),
+        };
+        Shape { work, timeout: self.world.between(8 * SECOND, 30 * SECOND), patience: None }
+    }
+
+    /// Lets everybody call now and then.
+    async fn load(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            for at in 0..self.callers.len() {
+                if self.world.chance(0.3) {
+                    let shape = self.shape();
+                    self.callers[at].call(shape);
+                }
+            }
+            let pause = self.world.between(MILLISECOND, 200 * MILLISECOND);
+            sleep(pause).await;
+        }
+    }
+
+    /// Connections break, answers are lost, nodes refuse, leaders move.
+    fn trouble(&mut self) {
+        self.grace = GRACE_UNDER_FAULTS;
+        let faults = self.world.broker.faults();
+        let apis = [Api::PRODUCE, Api::FETCH, Api::LIST_OFFSETS, Api::METADATA, Api::INIT_PRODUCER_ID];
+        for _ in 0..4 {
+            let api = apis[self.world.rng.random_range(0..apis.len())];
+            let fault = Fault::on(api).probability(self.world.rng.random_range(0.0..0.05));
+            faults.add(match self.world.rng.random_range(0..6) {
+                0 => fault.cut(),
+                1 => fault.cut_after(),
+                2 => fault.cut_mid_frame(),
+                3 => fault.delay(self.world.rng.random_range(1..300) * MILLISECOND),
+                4 if self.nodes > 1 && api == Api::FETCH => fault.move_leader(),
+                _ if matches!(api, Api::PRODUCE | Api::FETCH | Api::LIST_OFFSETS) => {
+                    fault.error(ErrorCode::NOT_LEADER_OR_FOLLOWER)
+                }
+                _ => fault.cut(),
+            });
+        }
+    }
+
+    /// Everybody goes; then the log is asked.
+    async fn end(mut self) -> Result<Counts, String> {
+        while self.aside.join_next().await.is_some() {}
+        let struck = self.world.broker.faults().struck();
+        self.world.broker.faults().clear();
+        for caller in std::mem::take(&mut self.callers) {
+            caller.leave().await?;
+        }
+        for answerer in std::mem::take(&mut self.answerers) {
+            answerer.leave().await;
+        }
+        let checked = self.world.book.check(&self.world.broker, self.partitions, self.grace)?;
+        let open = self.world.broker.connections();
+        if open > 0 {
+            return Err(format!("leak: {open} connections are open after the end"));
+        }
+        self.world.broker.stop().await;
+        Ok(Counts { events: self.events, faults: struck, ..checked })
+    }
+}
