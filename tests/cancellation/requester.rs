@@ -51,7 +51,10 @@ async fn a_call() {
                     add(broker, &faults);
                     own
                 },
-                |stage| stage.own.requester.request("t", "dropped").partition(0).timeout(LONG).into_future(),
+                |stage| {
+                    let call = stage.own.requester.request("t", "dropped").partition(0).timeout(LONG);
+                    Box::pin(call.into_future())
+                },
                 answered_or_not,
             );
             assert!(points.await > 1);

@@ -1,8 +1,12 @@
 //! What request-reply promises, against the embedded broker.
+mod attempts;
 mod calls;
 mod ends;
 mod faults;
 mod responder;
+mod resume;
+mod room;
+mod topics;
 
 use std::error::Error as _;
 use std::sync::Arc;
