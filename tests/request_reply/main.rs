@@ -3,6 +3,7 @@ mod attempts;
 mod calls;
 mod ends;
 mod faults;
+mod group;
 mod responder;
 mod resume;
 mod room;
@@ -15,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use milena::broker::{Api, Broker};
 use milena::{
-    Client, Connector, Dialect, ErrorKind, ErrorReply, Offset, Record, Refusal, Reply, Request, Requester,
-    Responder, Status, TopicPartition,
+    Client, Connector, Dialect, ErrorKind, ErrorReply, Event, Offset, Record, Refusal, Reply, Request,
+    Requester, Responder, Status, TopicPartition,
 };
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;

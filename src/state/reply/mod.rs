@@ -4,8 +4,10 @@
 //! hands each record to the [`router`], which knows whose it is.
 
 pub(crate) mod correlation;
+pub(crate) mod dedupe;
 pub(crate) mod dialect;
 pub(crate) mod homes;
+pub(crate) mod intake;
 pub(crate) mod lost;
 pub(crate) mod router;
 pub(crate) mod trace;
