@@ -169,16 +169,17 @@ impl<'a> Call<'a> {
 
         let span = tracing::debug_span!(target: "milena::request_reply", "call", topic,
             id = tracing::field::Empty, outcome = tracing::field::Empty);
-        if !span.is_disabled() {
+        let span = (!span.is_disabled()).then(|| {
             span.record("id", &*String::from_utf8_lossy(&id));
-        }
+            Box::new(span)
+        });
         let topic = inner.producer.topic(topic);
         let mut waiting = Waiting {
             requester: requester.clone(),
             topic: Some(topic.clone()),
             ticket,
             reply,
-            _place: place,
+            held: place.keep(),
             delivery: None,
             attempts: None,
             appended: false,

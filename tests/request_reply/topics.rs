@@ -127,14 +127,17 @@ async fn a_batch_that_cannot_be_read_costs_no_reply_behind_it() {
     // Its value is hit on the way each time it is fetched; other answers are shorter.
     let faults = stage.broker.faults();
     faults.add(Fault::on(Api::FETCH).corrupt(1_000));
+    // The fetch that was parked before is over; who waits for requests has one of its own.
+    let before = faults.struck();
+    until("fetches that will be hit", || faults.struck() >= before + 2).await;
     // Long, whatever the codec.
     let long: Vec<u8> = (0..3_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     producer.send(REPLIES, Record::value(&long).partition(0)).await.unwrap().await.unwrap();
-    until("it is given up", || requester.metrics().unreadable == 1).await;
-    faults.clear();
     let id = value_of(&request, "rpc-id").unwrap();
     let reply = Record::value("behind").header("rpc-id", id).partition(0);
     producer.send(REPLIES, reply).await.unwrap().await.unwrap();
+    until("it is given up", || requester.metrics().unreadable == 1).await;
+    faults.clear();
     let reply = tokio::time::timeout(LONG, call).await.expect("it is lost").unwrap().unwrap();
     assert_eq!(reply.text(), "behind");
     assert_eq!((requester.metrics().unreadable, requester.metrics().foreign), (1, 0));
