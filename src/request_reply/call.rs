@@ -106,7 +106,8 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Sends the request, and returns when the producer has taken it. The reply is what the returned future waits for.
+    /// Sends the request, and returns when the producer has taken it: it is on its way, and a process that dies now may not have sent it.
+    /// The reply is what the returned future waits for.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

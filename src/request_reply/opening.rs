@@ -131,3 +131,6 @@ impl Drop for Positioned<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

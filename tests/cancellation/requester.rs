@@ -109,7 +109,7 @@ async fn sending_a_call_and_waiting_for_it() {
             own
         };
         let points = drop_at_each_await(
-            "milena::Call::send",
+            "milena::Call",
             make,
             |stage| Box::pin(stage.own.requester.request("t", "dropped").partition(0).timeout(LONG).send()),
             async |stage, pending| {
@@ -139,10 +139,11 @@ async fn sending_a_call_and_waiting_for_it() {
 async fn resuming_a_call() {
     let points = drop_at_each_await(
         "milena::Requester::resume",
-        async |_, client| {
+        async |broker, client| {
             let own = echoed(client, Dialect::Auto).await;
             let other = client.requester().build().await.unwrap();
             let call = other.request("t", "left behind").partition(0).timeout(LONG).send().await.unwrap();
+            until("it is sent", || broker.log("t", 0).unwrap().end_offset() == 1).await;
             (own, call.token().clone())
         },
         |stage| Box::pin(stage.own.0.requester.resume(&stage.own.1)),
