@@ -49,8 +49,8 @@ pub use record::{Compression, Headers, OwnedRecord, Record, RecordView, Timestam
 pub use request_reply::{
     Answer, AnswerSink, AnswerStream, Answers, Call, CallFuture, CallToken, CodecError, Decode, Encode,
     ErrorReply, Event, FromRequest, IntoAnswer, IntoAnswers, PendingCall, Refusal, Reply, ReplyAllocator,
-    Request, Requester, RequesterBuilder, RequesterMetrics, Responder, ResponderBuilder, ResponderMetrics,
-    Status,
+    ReplyGroup, Request, Requester, RequesterBuilder, RequesterMetrics, Responder, ResponderBuilder,
+    ResponderMetrics, Status,
 };
 #[cfg(feature = "json")]
 pub use request_reply::{Json, json};

@@ -4,6 +4,7 @@ mod calls;
 mod ends;
 mod faults;
 mod group;
+mod homes;
 mod responder;
 mod resume;
 mod room;
