@@ -227,7 +227,10 @@ async fn nothing_is_read_committed_or_looked_up_for_the_group() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_may_not_join_shares_or_is_told() {
     let scene = Scene::new(4).await;
-    scene.broker().faults().add(Fault::on(Api::JOIN_GROUP).error(ErrorCode::GROUP_AUTHORIZATION_FAILED));
+    scene
+        .broker()
+        .faults()
+        .add(Fault::on(Api::JOIN_GROUP).group(GROUP).error(ErrorCode::GROUP_AUTHORIZATION_FAILED));
     let sharing = scene.build("a", GROUP.into()).await.unwrap();
     scene.named(&sharing).await;
     let error = scene.build("b", ReplyGroup::new(GROUP).share(false)).await.unwrap_err();
