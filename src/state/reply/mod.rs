@@ -3,7 +3,10 @@
 //! Nothing here knows a consumer group. A call names the partition it wants its reply on; whoever reads that partition
 //! hands each record to the [`router`], which knows whose it is.
 
+pub(crate) mod answerers;
 pub(crate) mod correlation;
 pub(crate) mod dialect;
+pub(crate) mod gather;
 pub(crate) mod router;
+pub(crate) mod stream;
 pub(crate) mod tracker;
