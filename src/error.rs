@@ -52,6 +52,10 @@ pub enum ErrorKind {
     Position,
     /// A request was answered with an error by the responder's application.
     Reply,
+    /// What a call waited for cannot come any more: its reply topic was deleted, or deleted and created again.
+    Gone,
+    /// As much is in flight as may be, and the call was not to wait.
+    Full,
     /// The handle was closed, or its driver ended.
     Closed,
 }

@@ -47,8 +47,9 @@ pub use producer::{Acks, Delivery, Producer, ProducerBuilder, ProducerMetrics, P
 pub use protocol::error_code::ErrorCode;
 pub use record::{Compression, Headers, OwnedRecord, Record, RecordView, TimestampType};
 pub use request_reply::{
-    Answer, Call, ErrorReply, Event, IntoAnswer, Refusal, Reply, Request, Requester, RequesterBuilder,
-    RequesterMetrics, Responder, ResponderBuilder, ResponderMetrics, Status,
+    Answer, Call, CallFuture, CallToken, ErrorReply, Event, IntoAnswer, PendingCall, Refusal, Reply,
+    ReplyAllocator, Request, Requester, RequesterBuilder, RequesterMetrics, Responder, ResponderBuilder,
+    ResponderMetrics, Status,
 };
 pub use state::consumer::{
     ConsumerMetrics, ConsumerNodeMetrics, IsolationLevel, Offset, OffsetReset, PositionReset, ResetReason,

@@ -151,6 +151,19 @@ impl ConsumerHandle {
         }
     }
 
+    /// The offset that is handed out next, if it is known now.
+    pub(crate) fn known_position(&self, partition: &TopicPartition) -> Option<i64> {
+        match self.shared.lock().machine.position(partition) {
+            Position::At(offset) => Some(offset),
+            _ => None,
+        }
+    }
+
+    /// Where the batch ends that could not be read, if the partition halted at one and its end can be told.
+    pub(crate) fn behind(&self, partition: &TopicPartition) -> Option<i64> {
+        self.shared.lock().machine.behind(partition)
+    }
+
     /// The partitions that are read, in no order.
     pub fn assignment(&self) -> Vec<TopicPartition> {
         self.shared.lock().machine.assignment()

@@ -1,18 +1,15 @@
 //! The options of a requester.
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rand::RngExt as _;
-
+use super::allocator::ReplyAllocator;
 use super::requester::Requester;
 use crate::admin::NewTopic;
 use crate::client::Client;
-use crate::consumer::ConsumerHandle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::Producer;
 use crate::protocol::error_code::ErrorCode;
-use crate::state::consumer::Offset;
-use crate::state::reply::dialect::{Dialect, ReplyAddress};
+use crate::state::reply::dialect::Dialect;
 
 /// Partitions of a reply topic that is created: requesters that share one read each other's replies for nothing.
 const PARTITIONS: i32 = 12;
@@ -29,10 +26,12 @@ pub struct RequesterBuilder {
     pub(super) dialect: Dialect,
     pub(super) timeout: Duration,
     pub(super) max_in_flight: usize,
+    pub(super) max_in_flight_bytes: u32,
+    pub(super) wait_for_room: bool,
     pub(super) request_topics: Vec<String>,
     pub(super) producer: Option<Producer>,
+    pub(super) allocator: ReplyAllocator,
     reply_topic: Option<String>,
-    reply_partition: Option<i32>,
     instance_id: Option<String>,
     create: bool,
 }
@@ -44,10 +43,12 @@ impl RequesterBuilder {
             dialect: Dialect::default(),
             timeout: Duration::from_secs(30),
             max_in_flight: 10_000,
+            max_in_flight_bytes: 64 << 20,
+            wait_for_room: true,
             request_topics: Vec::new(),
             producer: None,
             reply_topic: None,
-            reply_partition: None,
+            allocator: ReplyAllocator::default(),
             instance_id: None,
             create: true,
         }
@@ -62,10 +63,15 @@ impl RequesterBuilder {
         self
     }
 
-    /// Sets the partition of the reply topic. Default: chosen by the instance id.
-    pub fn reply_partition(mut self, partition: i32) -> Self {
-        self.reply_partition = Some(partition);
+    /// Sets who chooses the partition of the reply topic. Default: [`ReplyAllocator::self_chosen`].
+    pub fn allocator(mut self, allocator: ReplyAllocator) -> Self {
+        self.allocator = allocator;
         self
+    }
+
+    /// Sets the partition of the reply topic: short for [`ReplyAllocator::fixed`].
+    pub fn reply_partition(self, partition: i32) -> Self {
+        self.allocator(ReplyAllocator::fixed(partition))
     }
 
     /// Sets the name by which the reply partition is chosen (by rendezvous hashing, so that it mostly stays when
@@ -100,10 +106,23 @@ impl RequesterBuilder {
         self
     }
 
-    /// Sets how many calls may be in flight; further ones wait, within their own timeout. The bytes of requests that are
-    /// not yet sent are bounded by the producer's `buffer_memory`. Default: 10,000.
+    /// Sets how many calls may be in flight; what becomes of further ones, [`RequesterBuilder::wait_for_room`] says. Default: 10,000.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.max_in_flight = calls;
+        self
+    }
+
+    /// Sets how many bytes the requests of all calls in flight may have together: keys, values and headers, but for those of
+    /// request-reply itself. A larger request waits until no other call is in flight. Default: 64 MiB.
+    pub fn max_in_flight_bytes(mut self, bytes: u32) -> Self {
+        self.max_in_flight_bytes = bytes;
+        self
+    }
+
+    /// Whether a call for which there is no room waits for some, within its own timeout, or ends at once with
+    /// [`ErrorKind::Full`]. Default: it waits.
+    pub fn wait_for_room(mut self, wait: bool) -> Self {
+        self.wait_for_room = wait;
         self
     }
 
@@ -120,23 +139,26 @@ impl RequesterBuilder {
     /// [`ErrorKind::Config`] for options that make no sense; otherwise what went wrong with the reply topic.
     ///
     /// Cancel safe: nothing is left but perhaps the reply topic.
-    pub async fn build(self) -> Result<Requester> {
+    pub async fn build(mut self) -> Result<Requester> {
         if self.max_in_flight == 0 || self.max_in_flight > tokio::sync::Semaphore::MAX_PERMITS {
             return Err(Error::new(ErrorKind::Config, "max_in_flight must be at least 1"));
         }
+        if self.max_in_flight_bytes == 0 {
+            return Err(Error::new(ErrorKind::Config, "max_in_flight_bytes must be at least 1"));
+        }
         if self.timeout.is_zero() {
             return Err(Error::new(ErrorKind::Config, "timeout must be above zero"));
+        }
+        if self.dialect != Dialect::Nest {
+            let client_id = &self.client.core().config().client_id;
+            self.reply_topic.get_or_insert_with(|| format!("{client_id}.replies"));
         }
         Requester::new(self).await
     }
 
     /// The reply topic of all calls, if there is only one.
-    pub(super) fn single_reply_topic(&self) -> Option<String> {
-        match (&self.reply_topic, self.dialect) {
-            (Some(topic), _) => Some(topic.clone()),
-            (None, Dialect::Nest) => None,
-            (None, _) => Some(format!("{}.replies", self.client.core().config().client_id)),
-        }
+    pub(super) fn single_reply_topic(&self) -> Option<&str> {
+        self.reply_topic.as_deref()
     }
 
     pub(super) async fn own_producer(&self) -> Result<Producer> {
@@ -146,27 +168,13 @@ impl RequesterBuilder {
         }
     }
 
-    /// Has this requester's partition of a reply topic read from its end on, and waits until that end is known.
-    pub(super) async fn position(&self, consumer: &ConsumerHandle, topic: &str) -> Result<Arc<ReplyAddress>> {
-        let partitions = self.partitions(topic).await?;
-        let partition = match self.reply_partition {
-            Some(partition) if (0..partitions).contains(&partition) => partition,
-            Some(partition) => {
-                let message = format!("the reply topic has only {partitions} partitions");
-                return Err(Error::new(ErrorKind::Config, message).on_partition(topic, partition));
-            }
-            None => match &self.instance_id {
-                Some(id) => rendezvous(id.as_bytes(), partitions),
-                None => rand::rng().random_range(0..partitions),
-            },
-        };
-        consumer.add_partition((topic, partition), Some(Offset::End))?;
-        consumer.position((topic, partition)).await?;
-        Ok(Arc::new(ReplyAddress::new(topic, partition)))
+    /// The partition that new requests are to name, if they name one, and those that are to be read.
+    pub(super) fn choose(&self, topic: &str, count: i32) -> Result<(Option<i32>, BTreeSet<i32>)> {
+        self.allocator.choose(topic, self.instance_id.as_deref(), count)
     }
 
     /// How many partitions the reply topic has, after creating it if need be.
-    async fn partitions(&self, topic: &str) -> Result<i32> {
+    pub(super) async fn partitions(&self, topic: &str) -> Result<i32> {
         // Who may not create topics may well use one that is there.
         let unknown = |error: &Error| error.code() == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         if self.create
@@ -197,39 +205,5 @@ impl RequesterBuilder {
             Err(error) if error.code() == Some(ErrorCode::TOPIC_ALREADY_EXISTS) => Ok(()),
             other => other.map(drop),
         }
-    }
-}
-
-/// The partition with the highest hash of instance and partition: all know it without talking, and few move when the
-/// number of partitions changes.
-fn rendezvous(instance: &[u8], partitions: i32) -> i32 {
-    let weight = |partition: i32| {
-        // FNV-1a, then mixed: neighbouring partitions must not get neighbouring weights.
-        let bytes = instance.iter().copied().chain(partition.to_be_bytes());
-        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        let hash = (hash ^ hash >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        hash ^ hash >> 32
-    };
-    (0..partitions).max_by_key(|&partition| weight(partition)).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn instances_spread_and_mostly_stay_when_partitions_are_added() {
-        let homes = |partitions| -> Vec<i32> {
-            (0..1200).map(|i| rendezvous(format!("instance-{i}").as_bytes(), partitions)).collect()
-        };
-        let (before, after) = (homes(12), homes(13));
-        for partition in 0..12 {
-            let share = before.iter().filter(|&&home| home == partition).count();
-            assert!((60..150).contains(&share), "{partition}: {share}");
-        }
-        let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
-        assert!(moved < 150, "{moved}");
     }
 }

@@ -3,6 +3,7 @@ use std::time::Instant;
 
 use crate::consumer::ConsumerRecord;
 use crate::record::Headers;
+use crate::state::reply::trace;
 
 /// A record on a topic of the responder, on which nobody waits for an answer.
 ///
@@ -46,6 +47,21 @@ impl Event {
     /// The headers, those of request-reply itself among them.
     pub fn headers(&self) -> Headers<'_> {
         self.record.headers()
+    }
+
+    /// The W3C `traceparent` of whoever sent it, if there is one and it is well-formed.
+    pub fn trace_parent(&self) -> Option<&str> {
+        self.last(trace::PARENT).and_then(trace::parent)
+    }
+
+    /// The W3C `tracestate` beside [`Event::trace_parent`], if there is one and it is well-formed.
+    pub fn trace_state(&self) -> Option<&str> {
+        self.trace_parent()?;
+        self.last(trace::STATE).and_then(trace::state)
+    }
+
+    fn last(&self, name: &str) -> Option<&[u8]> {
+        self.headers().filter(|(key, _)| *key == name.as_bytes()).last()?.1
     }
 
     /// The record as it was read.

@@ -1,5 +1,7 @@
 //! Plain numbers, for looking in from outside.
-use crate::state::reply::router::Counts;
+use std::time::Duration;
+
+use super::reader::State;
 
 /// What a requester has done so far. Each call ends in exactly one of the ways down to `closed`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub struct RequesterMetrics {
     pub failed: u64,
     /// Calls whose caller went away.
     pub cancelled: u64,
+    /// Calls whose reply topic was deleted or created again.
+    pub gone: u64,
     /// Calls that were pending when the requester ended.
     pub closed: u64,
     /// Calls that are pending now.
@@ -25,21 +29,38 @@ pub struct RequesterMetrics {
     pub duplicate: u64,
     /// Records on the reply partition that belong to somebody else.
     pub foreign: u64,
+    /// Requests that were sent once more.
+    pub resent: u64,
+    /// Batches on a reply partition that could not be read: replies in them are lost.
+    pub unreadable: u64,
+    /// Reply partitions that are read only for calls in flight; new calls get their replies elsewhere.
+    pub draining: u64,
+    /// The longest time from a reply's timestamp, given by the responder or the node, until its call ended. What clocks differ is in it.
+    pub slowest_reply: Duration,
+    /// All those times together, for an average over `answered`.
+    pub reply_time: Duration,
 }
 
 impl RequesterMetrics {
-    pub(super) fn new(counts: Counts, in_flight: usize) -> Self {
+    pub(super) fn new(state: &State) -> Self {
+        let counts = state.router.counts();
         Self {
             sent: counts.registered,
             answered: counts.answered,
             timed_out: counts.timed_out,
             failed: counts.failed,
             cancelled: counts.cancelled,
+            gone: counts.gone,
             closed: counts.closed,
-            in_flight: in_flight as u64,
+            in_flight: state.router.in_flight() as u64,
             late: counts.late,
             duplicate: counts.duplicate,
             foreign: counts.stranger,
+            resent: state.resent,
+            unreadable: state.unreadable,
+            draining: state.router.homes().draining() as u64,
+            slowest_reply: state.slowest_reply,
+            reply_time: state.reply_time,
         }
     }
 }

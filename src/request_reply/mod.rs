@@ -1,23 +1,35 @@
 //! Calls over Kafka: a requester asks, a responder answers, and no reply is lost to a rebalance.
+mod allocator;
 mod answer;
+mod attempts;
+mod call;
 mod config;
+mod home;
 mod incoming;
 mod metrics;
+mod opening;
+mod pending;
 mod reader;
 mod reply;
 mod requester;
 mod responder;
+mod room;
 mod serve;
 #[cfg(test)]
 mod simulation;
+mod token;
 
+pub use allocator::ReplyAllocator;
 pub use answer::{Answer, ErrorReply, IntoAnswer, Refusal, Status};
+pub use call::{Call, CallFuture};
 pub use config::RequesterBuilder;
 pub use incoming::{Event, Request};
 pub use metrics::{RequesterMetrics, ResponderMetrics};
+pub use pending::PendingCall;
 pub use reply::Reply;
-pub use requester::{Call, Requester};
+pub use requester::Requester;
 pub use responder::{Responder, ResponderBuilder};
+pub use token::CallToken;
 
 use crate::client::Client;
 

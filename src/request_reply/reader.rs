@@ -1,22 +1,31 @@
 //! The tasks of a requester: one reads its reply partitions, one looks at the clock.
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::sleep_until;
 
 use super::reply::{Reply, refused};
+use super::token::CallToken;
+use crate::client::Core;
 use crate::client::clock::WallClock;
-use crate::consumer::{Batch, Consumer};
+use crate::consumer::{Batch, Consumer, ConsumerHandle};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::backoff::Backoff;
 use crate::state::consumer::Offset;
 use crate::state::reply::correlation::{ReplyCorrelation, ReplyId};
-use crate::state::reply::dialect::read_reply;
-use crate::state::reply::router::{Addressee, Router, Ticket};
+use crate::state::reply::dialect::{ReplyAddress, read_reply};
+use crate::state::reply::lost::{GoOn, LostPositions};
+use crate::state::reply::router::{Addressee, Refused, Router, Ticket};
+use crate::topic_partition::TopicPartition;
 
 /// How far clocks may be apart when a lost position is found again by time, in milliseconds.
 const CLOCK_SKEW: i64 = 60_000;
+/// How often metadata is asked for while replies may come on any partition of a topic, which may gain some.
+const GROWTH: Duration = Duration::from_secs(1);
 
 /// Completes one call.
 pub(super) type Waiter = oneshot::Sender<Result<Reply>>;
@@ -24,6 +33,7 @@ pub(super) type Waiter = oneshot::Sender<Result<Reply>>;
 /// What the callers, the readers and the clock work on.
 pub(super) struct Shared {
     state: Mutex<State>,
+    consumer: ConsumerHandle,
     /// A call ends earlier than the clock would look.
     earlier: Notify,
     /// Of a closing requester: the last call has ended.
@@ -36,12 +46,36 @@ pub(super) struct State {
     pub(super) router: Router<Waiter>,
     /// When the clock looks next.
     armed: Option<Instant>,
+    /// Batches on reply partitions that could not be read.
+    pub(super) unreadable: u64,
+    /// Attempts after the first.
+    pub(super) resent: u64,
+    pub(super) slowest_reply: Duration,
+    pub(super) reply_time: Duration,
+}
+
+impl State {
+    /// Reads no more what nobody awaits a reply on any more. To be called whenever calls have ended or a home has moved.
+    pub(super) fn release(&mut self, consumer: &ConsumerHandle) {
+        while let Some(partition) = self.router.homes_mut().poll_release() {
+            // A consumer that is closed reads nothing anyhow.
+            let _ = consumer.remove_partition(partition);
+        }
+    }
 }
 
 impl Shared {
-    pub(super) fn new(correlation: ReplyCorrelation) -> Arc<Self> {
+    pub(super) fn new(correlation: ReplyCorrelation, consumer: ConsumerHandle) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State { router: Router::new(correlation), armed: None }),
+            state: Mutex::new(State {
+                router: Router::new(correlation),
+                armed: None,
+                unreadable: 0,
+                resent: 0,
+                slowest_reply: Duration::ZERO,
+                reply_time: Duration::ZERO,
+            }),
+            consumer,
             earlier: Notify::new(),
             idle: Notify::new(),
             stop: watch::Sender::new(false),
@@ -52,16 +86,81 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a call. Mostly a new call ends later than those before it, and the clock sleeps on.
-    pub(super) fn register(&self, deadline: Instant, sent: i64, waiter: Waiter) -> Result<(Ticket, ReplyId)> {
+    pub(super) fn consumer(&self) -> &ConsumerHandle {
+        &self.consumer
+    }
+
+    /// Enters a call whose reply comes on this topic. Mostly a new call ends later than those before it, and the clock sleeps on.
+    /// `None` if the topic is not open; the waiter is then dropped.
+    pub(super) fn register(
+        &self,
+        topic: &str,
+        deadline: Instant,
+        sent: i64,
+        waiter: Waiter,
+    ) -> Result<Option<(Ticket, ReplyId, Arc<ReplyAddress>)>> {
         let state = &mut *self.state();
-        let registered = state.router.register(deadline, sent, waiter);
-        let registered = registered.map_err(|_| Error::closed("requester"))?;
+        let Some((home, address)) = state.router.homes().home(topic) else { return Ok(None) };
+        let address = address.clone();
+        let registered = state.router.register_at(home, deadline, sent, waiter);
+        let (ticket, id) = registered.map_err(|_| Error::closed("requester"))?;
         if state.armed.is_none_or(|armed| deadline < armed) {
             state.armed = Some(deadline);
             self.earlier.notify_one();
         }
-        Ok(registered)
+        Ok(Some((ticket, id, address)))
+    }
+
+    /// Where reading stands on the partitions that replies to this address may come on; -1 where that is not known now.
+    pub(super) fn positions(&self, address: &ReplyAddress) -> Vec<(i32, i64)> {
+        let partitions = self.state().router.homes().partitions(address);
+        let known =
+            |partition| self.consumer.known_position(&TopicPartition::new(address.topic(), partition));
+        partitions.into_iter().map(|partition| (partition, known(partition).unwrap_or(-1))).collect()
+    }
+
+    /// Enters a call that was sent by another requester, and reads its reply partitions from where they ended then.
+    pub(super) fn resume(&self, token: &CallToken, deadline: Instant, waiter: Waiter) -> Result<Ticket> {
+        let state = &mut *self.state();
+        let named = match &token.positions[..] {
+            [(partition, _)] => Some(*partition),
+            _ => None,
+        };
+        let address = Arc::new(ReplyAddress::new(&*token.topic, named));
+        let partitions: BTreeSet<i32> = token.positions.iter().map(|(partition, _)| *partition).collect();
+        let unread = state.router.homes().unread(&token.topic, &partitions);
+        let home = state.router.homes_mut().visit(address, partitions);
+        let registered = state.router.resume_at(home, token.id, deadline, token.sent, waiter);
+        let ticket = match registered {
+            Ok(ticket) => ticket,
+            Err(refused) => {
+                // Unless it is somebody else's home, it is none any more.
+                state.router.homes_mut().begin(home);
+                state.router.homes_mut().end(home);
+                state.release(&self.consumer);
+                return Err(match refused {
+                    Refused::Closed => Error::closed("requester"),
+                    Refused::Known => Error::new(ErrorKind::Config, "the call is this requester's own"),
+                });
+            }
+        };
+        for &(partition, offset) in &token.positions {
+            let name = TopicPartition::new(&*token.topic, partition);
+            let to = match offset {
+                0.. => Offset::At(offset),
+                _ => Offset::Timestamp(token.sent.saturating_sub(CLOCK_SKEW)),
+            };
+            // To read again what others have read already hurts nobody; to read it never would.
+            let behind = self.consumer.known_position(&name).is_none_or(|at| offset < 0 || offset < at);
+            if unread.contains(&partition) || behind {
+                self.consumer.add_partition(name, Some(to))?;
+            }
+        }
+        if state.armed.is_none_or(|armed| deadline < armed) {
+            state.armed = Some(deadline);
+            self.earlier.notify_one();
+        }
+        Ok(ticket)
     }
 
     /// Ends a call without a reply, unless it has ended already.
@@ -76,7 +175,9 @@ impl Shared {
 
     /// To be called after calls have ended.
     fn ended(&self) {
-        if self.state().router.in_flight() == 0 {
+        let state = &mut *self.state();
+        state.release(&self.consumer);
+        if state.router.in_flight() == 0 {
             self.idle.notify_waiters();
         }
     }
@@ -97,12 +198,12 @@ impl Shared {
         self.stop.send_replace(true);
     }
 
-    async fn stopped(&self) {
+    pub(super) async fn stopped(&self) {
         // The sender is our own: it cannot be gone.
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
-    fn end_all(&self) {
+    pub(super) fn end_all(&self) {
         let waiters = self.state().router.close();
         for waiter in waiters {
             let _ = waiter.send(Err(Error::closed("requester")));
@@ -147,61 +248,119 @@ pub(super) async fn clock(guard: EndAll) {
     }
 }
 
+/// Ends calls whose reply topic is gone, and reads what a topic gains that is read as a whole.
+pub(super) async fn watch_topics(shared: Arc<Shared>, core: Arc<Core>, broadcast: bool) {
+    let mut clusters = core.watch_cluster();
+    let mut stopped = std::pin::pin!(shared.stopped());
+    loop {
+        let cluster = clusters.borrow_and_update().clone();
+        let (missing, waiters) = {
+            let now = tokio::time::Instant::now().into_std();
+            let state = &mut *shared.state();
+            let gone = state.router.homes_mut().handle_metadata(now, &cluster);
+            for partition in state.router.homes_mut().widen(&cluster) {
+                // Replies may have been written before it was seen.
+                let _ = shared.consumer.add_partition(partition, Some(Offset::Beginning));
+            }
+            (state.router.homes().next_deadline(), state.router.abandon(&gone))
+        };
+        for waiter in waiters {
+            let message = "the reply topic was deleted or created again while a reply was awaited";
+            let _ = waiter.send(Err(Error::new(ErrorKind::Gone, message).unsure()));
+        }
+        shared.ended();
+        tokio::select! {
+            () = &mut stopped => return,
+            changed = clusters.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            () = sleep_until(missing.unwrap_or_else(Instant::now).into()), if missing.is_some() => {}
+            () = tokio::time::sleep(GROWTH), if broadcast => {
+                if shared.state().router.in_flight() > 0 {
+                    core.refresh();
+                }
+            }
+        }
+    }
+}
+
 /// Reads the reply partitions and completes the calls that their records answer.
 pub(super) async fn read(guard: EndAll, mut consumer: Consumer, backoff: Backoff, wall_clock: WallClock) {
     let shared = &guard.0;
     let mut stopped = std::pin::pin!(shared.stopped());
-    // Errors since something was read: a node at which no position holds must not be sought without a pause.
-    let mut failures = 0u32;
+    let mut lost = LostPositions::new(backoff, SmallRng::from_rng(&mut rand::rng()));
     loop {
+        let seek = lost.next_deadline();
         let error = tokio::select! {
             biased;
             () = &mut stopped => break,
+            () = sleep_until(seek.unwrap_or_else(Instant::now).into()), if seek.is_some() => {
+                seek_lost(shared, &mut lost, wall_clock.now());
+                continue;
+            }
             next = consumer.next() => match next {
                 Ok(Some(batch)) => {
-                    failures = 0;
-                    complete(shared, &batch);
+                    lost.read(batch.topic_partition());
+                    complete(shared, &batch, wall_clock.now());
                     continue;
                 }
                 Ok(None) => break,
                 Err(error) => error,
             },
         };
-        tracing::warn!(%error, "reading replies");
+        tracing::warn!(target: "milena::request_reply", %error, "reading replies");
         let (Some(topic), Some(partition)) = (error.topic(), error.partition()) else { continue };
+        let partition = TopicPartition::new(topic, partition);
         let to = match error.kind() {
-            // Never to the end while calls wait: their replies may lie before it. To read twice hurts nobody.
-            ErrorKind::Position => {
-                let oldest = shared.state().router.oldest().unwrap_or_else(|| wall_clock.now());
-                Offset::Timestamp(oldest.saturating_sub(CLOCK_SKEW))
-            }
+            ErrorKind::Position => GoOn::Before,
             // What cannot be read cannot answer a call. Later replies can.
-            ErrorKind::Corrupt | ErrorKind::Unsupported => Offset::End,
+            ErrorKind::Corrupt | ErrorKind::Unsupported => {
+                shared.state().unreadable += 1;
+                consumer.behind(&partition).map_or(GoOn::End, GoOn::At)
+            }
             // It goes on by itself.
             _ => continue,
         };
-        let wait = backoff.after(failures, &mut rand::rng());
-        failures = failures.saturating_add(1);
-        tokio::select! {
-            biased;
-            () = &mut stopped => break,
-            () = tokio::time::sleep(wait) => {}
-        }
-        // Only a partition that is not read cannot be sought.
-        let _ = consumer.seek((topic, partition), to);
+        lost.lose(tokio::time::Instant::now().into_std(), partition, to);
     }
     consumer.close().await;
 }
 
-fn complete(shared: &Shared, batch: &Batch) {
+fn seek_lost(shared: &Shared, lost: &mut LostPositions, wall_clock: i64) {
+    let now = tokio::time::Instant::now().into_std();
+    while let Some((partition, to)) = lost.poll_seek(now) {
+        let to = match to {
+            // Never to the end while calls wait, or begin to before that end is told: their replies may lie before it.
+            GoOn::Before => {
+                let oldest = shared.state().router.oldest(partition.topic(), partition.partition());
+                Offset::Timestamp(oldest.unwrap_or(wall_clock).saturating_sub(CLOCK_SKEW))
+            }
+            GoOn::At(offset) => Offset::At(offset),
+            GoOn::End => Offset::End,
+        };
+        // Only a partition that is not read any more cannot be sought.
+        let _ = shared.consumer.seek(partition, to);
+    }
+}
+
+fn complete(shared: &Shared, batch: &Batch, wall_clock: i64) {
     for record in batch.records() {
         let head = read_reply(record.headers());
         let addressee = {
-            let router = &mut shared.state().router;
-            match head.id {
-                Some(id) => router.handle_reply(id),
-                None => router.handle_stranger(),
+            let state = &mut *shared.state();
+            let addressee = match head.id {
+                Some(id) => state.router.handle_reply(id),
+                None => state.router.handle_stranger(),
+            };
+            if matches!(addressee, Addressee::Waiter(_)) {
+                let time = u64::try_from(wall_clock.saturating_sub(record.timestamp())).unwrap_or(0);
+                let time = Duration::from_millis(time);
+                state.slowest_reply = state.slowest_reply.max(time);
+                state.reply_time = state.reply_time.saturating_add(time);
             }
+            addressee
         };
         let Addressee::Waiter(waiter) = addressee else { continue };
         let outcome = match head.error {

@@ -1,29 +1,25 @@
 //! The asking side.
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::fmt;
-use std::future::IntoFuture;
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::RequesterMetrics;
+use super::call::{A_YEAR, Call};
 use super::config::RequesterBuilder;
+use super::opening::Opening;
+use super::pending::{PendingCall, Waiting};
 use super::reader::{self, EndAll, Shared};
-use super::reply::Reply;
-use crate::consumer::ConsumerHandle;
+use super::room::Room;
+use super::token::CallToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::task::TaskSet;
 use crate::producer::Producer;
 use crate::record::Record;
 use crate::state::consumer::OffsetReset;
 use crate::state::reply::correlation::ReplyCorrelation;
-use crate::state::reply::dialect::{ReplyAddress, RequestHead};
-use crate::state::reply::router::Ticket;
-
-/// A wait without a limit ends all the same.
-const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Asks over Kafka: sends a request to a topic and waits for the reply to it.
 ///
@@ -38,53 +34,50 @@ const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Cheap to clone. Dropping the last clone stops reading at once; [`Requester::close`] waits for the calls in flight.
 #[derive(Clone)]
 pub struct Requester {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 /// The tasks know only `shared`, so that dropping the last clone of the requester ends them.
-struct Inner {
-    shared: Arc<Shared>,
-    config: RequesterBuilder,
-    producer: Producer,
-    consumer: ConsumerHandle,
-    routes: Routes,
-    slots: Semaphore,
+pub(super) struct Inner {
+    pub(super) shared: Arc<Shared>,
+    pub(super) config: RequesterBuilder,
+    pub(super) producer: Producer,
+    pub(super) opening: Arc<Opening>,
+    pub(super) room: Arc<Room>,
     tasks: TaskSet,
-}
-
-#[derive(Debug)]
-enum Routes {
-    /// One reply partition for all calls.
-    One(Arc<ReplyAddress>),
-    /// A reply topic for each request topic, opened by the first call.
-    PerTopic {
-        open: Mutex<HashMap<String, Arc<ReplyAddress>>>,
-        /// Held while one is opened.
-        opening: Semaphore,
-    },
 }
 
 impl Requester {
     pub(super) async fn new(config: RequesterBuilder) -> Result<Self> {
-        let shared = Shared::new(ReplyCorrelation::new(rand::random(), rand::random()));
-        let tasks = config.client.core().tasks().child();
+        let core = config.client.core();
+        let tasks = core.tasks().child();
         let producer = config.own_producer().await?;
         // Without a policy for lost positions: the reader decides where to go on.
         let consumer = config.client.consumer().auto_offset_reset(OffsetReset::None).build().await?;
-        let handle = consumer.handle();
+        let correlation = ReplyCorrelation::new(rand::random(), rand::random());
+        let shared = Shared::new(correlation, consumer.handle());
         tasks.spawn(reader::clock(EndAll(shared.clone())));
-        let backoff = config.client.core().config().retry_backoff;
-        let wall_clock = config.client.core().config().wall_clock;
-        tasks.spawn(reader::read(EndAll(shared.clone()), consumer, backoff, wall_clock));
-        let routes = match config.single_reply_topic() {
-            Some(topic) => Routes::One(config.position(&handle, &topic).await?),
-            None => Routes::PerTopic { open: Mutex::default(), opening: Semaphore::new(1) },
-        };
-        let slots = Semaphore::new(config.max_in_flight);
-        let inner = Inner { shared, config, producer, consumer: handle, routes, slots, tasks };
+        tasks.spawn(reader::read(
+            EndAll(shared.clone()),
+            consumer,
+            core.config().retry_backoff,
+            core.config().wall_clock,
+        ));
+        tasks.spawn(reader::watch_topics(shared.clone(), core.clone(), config.allocator.is_broadcast()));
+        let opening = Arc::new(Opening::new(config.clone(), shared.clone()));
+        if let Some(homes) = config.allocator.changes() {
+            tasks.spawn(opening.clone().follow(homes.clone()));
+        }
+        let room =
+            Arc::new(Room::new(config.max_in_flight, config.max_in_flight_bytes, config.wait_for_room));
+        let inner = Inner { shared, config, producer, opening, room, tasks };
         let requester = Self { inner: Arc::new(inner) };
-        for topic in &requester.inner.config.request_topics {
-            requester.route(topic).await?;
+        let Inner { config, opening, .. } = &*requester.inner;
+        if let Some(topic) = config.single_reply_topic() {
+            opening.open(topic).await?;
+        }
+        for topic in &config.request_topics {
+            opening.open(&requester.reply_topic(topic)?).await?;
         }
         Ok(requester)
     }
@@ -114,13 +107,13 @@ impl Requester {
 
     /// A call whose request is this record, for instance one with a null value.
     pub fn request_record<'a>(&'a self, topic: &'a str, record: Record<'a>) -> Call<'a> {
-        Call { requester: self, topic, record, timeout: self.inner.config.timeout }
+        Call::new(self, topic, record, self.inner.config.timeout)
     }
 
     /// What it has done so far.
     pub fn metrics(&self) -> RequesterMetrics {
         let state = self.inner.shared.state();
-        RequesterMetrics::new(state.router.counts(), state.router.in_flight())
+        RequesterMetrics::new(&state)
     }
 
     /// Refuses new calls, waits until those in flight have ended (each by its deadline) and stops reading. Requests that
@@ -129,10 +122,36 @@ impl Requester {
     ///
     /// Cancel safe: the requester then stays closed to new calls, and `close` may be called again.
     pub async fn close(&self) {
+        self.refuse();
+        self.inner.shared.drained().await;
+        self.end().await;
+    }
+
+    /// As [`Requester::close`], but waits no longer than this for the calls in flight: those that are left then end with
+    /// [`ErrorKind::Closed`].
+    ///
+    /// Cancel safe: as [`Requester::close`], and the calls in flight go on.
+    pub async fn drain(&self, limit: Duration) {
+        self.refuse();
+        let shared = &self.inner.shared;
+        let drained = tokio::time::timeout(limit, async {
+            shared.drained().await;
+            self.end().await;
+        });
+        if drained.await.is_err() {
+            shared.end_all();
+            shared.stop();
+            self.inner.tasks.close().await;
+        }
+    }
+
+    fn refuse(&self) {
+        self.inner.shared.state().router.refuse();
+        self.inner.room.close();
+    }
+
+    async fn end(&self) {
         let inner = &*self.inner;
-        inner.shared.state().router.refuse();
-        inner.slots.close();
-        inner.shared.drained().await;
         inner.shared.stop();
         inner.tasks.close().await;
         if inner.config.producer.is_none() {
@@ -141,188 +160,65 @@ impl Requester {
         }
     }
 
-    /// Where the replies to requests on this topic go.
-    async fn route(&self, topic: &str) -> Result<Arc<ReplyAddress>> {
+    /// Waits for the reply to a call that another requester has sent, or this one in a former life of the process: reads the partition
+    /// that the reply comes on from where it ended then. The call ends at its own deadline.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] if the deadline has passed; [`ErrorKind::Config`] if the call is this requester's own and still known to it;
+    /// [`ErrorKind::Closed`], [`ErrorKind::Full`] as for a call.
+    ///
+    /// Cancel safe: nothing is left.
+    pub async fn resume(&self, token: &CallToken) -> Result<PendingCall> {
         let inner = &*self.inner;
-        let (open, opening) = match &inner.routes {
-            Routes::One(route) if route.topic() == topic => {
-                let message = "a topic of requests cannot be the reply topic";
-                return Err(Error::new(ErrorKind::Config, message).on_topic(topic));
-            }
-            Routes::One(route) => return Ok(route.clone()),
-            Routes::PerTopic { open, opening } => (open, opening),
+        let left = token.deadline.saturating_sub(inner.config.client.core().wall_clock());
+        let timeout = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        let deadline = tokio::time::Instant::now() + timeout.min(A_YEAR);
+        let late =
+            || Error::new(ErrorKind::Timeout, "the deadline of the call has passed").on_topic(&*token.topic);
+        let place = tokio::time::timeout_at(deadline, inner.room.enter(0)).await.map_err(|_| late())??;
+        if left <= 0 {
+            return Err(late());
+        }
+        let (waiter, reply) = oneshot::channel();
+        let ticket = inner.shared.resume(token, deadline.into_std(), waiter)?;
+        let waiting = Waiting {
+            requester: self.clone(),
+            topic: None,
+            ticket,
+            reply,
+            _place: place,
+            delivery: None,
+            attempts: None,
+            appended: true,
+            possible: true,
+            trouble: None,
+            ended: false,
+            timeout,
+            span: tracing::Span::none(),
         };
-        let open = || open.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = || open().get(topic).cloned();
-        if let Some(route) = known() {
-            return Ok(route);
-        }
-        let _opening = opening.acquire().await.map_err(|_| Error::closed("requester"))?;
-        if let Some(route) = known() {
-            return Ok(route);
-        }
-        let route = inner.config.position(&inner.consumer, &format!("{topic}.reply")).await?;
-        open().insert(topic.to_owned(), route.clone());
-        Ok(route)
+        Ok(PendingCall { waiting, token: token.clone() })
     }
+
+    /// The topic that replies to requests on this topic come on.
+    pub(super) fn reply_topic<'a>(&'a self, topic: &str) -> Result<Cow<'a, str>> {
+        match self.inner.config.single_reply_topic() {
+            Some(replies) if replies == topic => {
+                let message = "a topic of requests cannot be the reply topic";
+                Err(Error::new(ErrorKind::Config, message).on_topic(topic))
+            }
+            Some(replies) => Ok(Cow::Borrowed(replies)),
+            None => Ok(Cow::Owned(reply_topic_of(topic))),
+        }
+    }
+}
+
+/// In NestJS, each topic of requests has a reply topic of its own.
+fn reply_topic_of(topic: &str) -> String {
+    format!("{topic}.reply")
 }
 
 impl fmt::Debug for Requester {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Requester").field("routes", &self.inner.routes).finish_non_exhaustive()
-    }
-}
-
-/// A call that waits to be awaited.
-#[must_use = "a call sends nothing until it is awaited"]
-#[derive(Debug)]
-pub struct Call<'a> {
-    requester: &'a Requester,
-    topic: &'a str,
-    record: Record<'a>,
-    timeout: Duration,
-}
-
-impl<'a> Call<'a> {
-    /// Sets the key, by which the partition of the request is chosen. Default: null.
-    pub fn key<K: AsRef<[u8]> + ?Sized>(mut self, key: &'a K) -> Self {
-        self.record = self.record.key(key);
-        self
-    }
-
-    /// Adds a header. Those of request-reply itself come behind it.
-    pub fn header<K: AsRef<[u8]> + ?Sized, V: AsRef<[u8]> + ?Sized>(
-        mut self,
-        key: &'a K,
-        value: &'a V,
-    ) -> Self {
-        self.record = self.record.header(key, value);
-        self
-    }
-
-    /// Sets the partition that the request is written to. Default: the partitioner chooses.
-    pub fn partition(mut self, partition: i32) -> Self {
-        self.record = self.record.partition(partition);
-        self
-    }
-
-    /// Sets how long the whole call may take, waiting for room and sending included. Default: that of the requester.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    async fn run(self) -> Result<Reply> {
-        let Self { requester, topic, record, timeout } = self;
-        let inner = &*requester.inner;
-        let now = tokio::time::Instant::now().into_std();
-        let deadline = now.checked_add(timeout).unwrap_or(now + A_YEAR);
-        let late =
-            |what: &str| Error::new(ErrorKind::Timeout, format!("{what} within {timeout:?}")).on_topic(topic);
-
-        // Room for one more call, and a positioned reader: nearly always both are there.
-        let ready = async {
-            let slot = inner.slots.acquire().await.map_err(|_| Error::closed("requester"))?;
-            Ok::<_, Error>((slot, requester.route(topic).await?))
-        };
-        let (_slot, route) = tokio::time::timeout_at(deadline.into(), ready)
-            .await
-            .map_err(|_| late("no room for the call, or its reply topic not ready,"))??;
-
-        // Registered before it is sent: the reply may be there before the send returns.
-        let (waiter, mut reply) = oneshot::channel();
-        let sent_at = inner.config.client.core().wall_clock();
-        let (ticket, id) = inner.shared.register(deadline, sent_at, waiter)?;
-        let cancel = CancelOnDrop { shared: &inner.shared, ticket, armed: true };
-
-        let left = deadline.saturating_duration_since(now).as_millis();
-        let expires = sent_at.saturating_add(i64::try_from(left).unwrap_or(i64::MAX));
-        let head = RequestHead::new(&id, &route, expires, u64::try_from(left).unwrap_or(u64::MAX));
-        let headers = head.headers(inner.config.dialect);
-        let record = record.headers(headers.iter().map(|&(name, value)| (name.as_bytes(), Some(value))));
-
-        let mut appended = false;
-        let mut trouble = None;
-        let outcome = {
-            let mut send = pin!(async {
-                let delivery = inner.producer.send(topic, record).await?;
-                appended = true;
-                delivery.await
-            });
-            tokio::select! {
-                biased;
-                outcome = &mut reply => Some(outcome),
-                sent = &mut send => {
-                    trouble = sent.err();
-                    None
-                }
-            }
-        };
-        let outcome = match (outcome, &trouble) {
-            (Some(outcome), _) => outcome,
-            // Surely not in the log: no reply can come. If the call has ended meanwhile, that outcome stands.
-            (None, Some(error)) if !error.maybe_written() && cancel.fail() => return Err(error.clone()),
-            // Sent, or perhaps sent: the reply may come until the deadline.
-            (None, _) => reply.await,
-        };
-        cancel.disarm();
-        match outcome {
-            Ok(Err(error)) if error.is_timeout() => {
-                let error = late("no reply");
-                // Once handed to the producer, the request may reach the responder.
-                let error = if appended { error.unsure() } else { error };
-                Err(match trouble {
-                    Some(trouble) => error.caused_by(trouble),
-                    None => error,
-                })
-            }
-            Ok(outcome) => outcome,
-            // The clock ended without ending this call: it cannot.
-            Err(_) => Err(Error::closed("requester")),
-        }
-    }
-}
-
-/// Sends the request and waits for its reply.
-///
-/// # Errors
-/// [`ErrorKind::Reply`] with an [`ErrorReply`](crate::ErrorReply) as source: the responder answered with an error.
-/// [`ErrorKind::Timeout`]: no reply by the deadline; `maybe_written` says whether the request may have been sent.
-/// [`ErrorKind::Closed`]: the requester was closed. Otherwise the request could not be sent, and the error says why.
-///
-/// Cancel safe: dropping the future ends the call and frees its place. A request that was handed to the producer is
-/// sent all the same, and its reply is thrown away.
-impl<'a> IntoFuture for Call<'a> {
-    type Output = Result<Reply>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Result<Reply>> + Send + 'a>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
-    }
-}
-
-/// Takes the call out of the table when its caller goes away.
-struct CancelOnDrop<'a> {
-    shared: &'a Shared,
-    ticket: Ticket,
-    armed: bool,
-}
-
-impl CancelOnDrop<'_> {
-    /// Ends the call because it was not sent; false if it has ended already.
-    fn fail(&self) -> bool {
-        self.shared.give_up(self.ticket, true)
-    }
-
-    fn disarm(mut self) {
-        self.armed = false;
-    }
-}
-
-impl Drop for CancelOnDrop<'_> {
-    fn drop(&mut self) {
-        if self.armed {
-            self.shared.give_up(self.ticket, false);
-        }
+        f.debug_struct("Requester").field("config", &self.inner.config).finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::ensure;
 use crate::state::reply::correlation::ReplyCorrelation;
-use crate::state::reply::dialect::{Asked, Capabilities, ReplyHead, read_reply, read_request};
+use crate::state::reply::dialect::{Asked, Capabilities, ReplyAddress, ReplyHead, read_reply, read_request};
 use crate::state::reply::router::{Addressee, Router};
 
 // ---- headers: length and bytes of the key, length and bytes of the value, 255 for null; what is cut off ends early
@@ -66,8 +66,11 @@ const CALLS: u64 = 8;
 fn router() -> Router<()> {
     let mut router = Router::new(ReplyCorrelation::new(1, 2));
     let deadline = Instant::now() + Duration::from_secs(1);
+    router.homes_mut().settle(ReplyAddress::new("t", 0).into(), [0].into(), uuid::Uuid::nil());
     for _ in 0..CALLS {
-        let _ = router.register(deadline, 0, ());
+        if let Some((home, _)) = router.homes().home("t") {
+            let _ = router.register_at(home, deadline, 0, ());
+        }
     }
     router
 }

@@ -244,6 +244,11 @@ impl Consumer {
         }
     }
 
+    /// Where the batch ends that the partition halted at, as far as that can be told.
+    pub(crate) fn behind(&self, name: &TopicPartition) -> Option<i64> {
+        self.partitions.get(self.slot(name.topic(), name.partition())?)?.as_ref()?.behind
+    }
+
     /// The high watermark and the log's start as the last fetch told them.
     pub(crate) fn watermarks(&self, name: &TopicPartition) -> Option<(i64, i64)> {
         let partition = self.partitions.get(self.slot(name.topic(), name.partition())?)?.as_ref()?;

@@ -125,7 +125,7 @@ impl Consumer {
                         raw,
                     }));
                 }
-                Some(Err(error)) => self.damaged(now, slot, error),
+                Some(Err(error)) => self.damaged(now, slot, error, None),
                 None => {
                     // What is left is the beginning of a batch that the byte limit cut off.
                     partition.buffered -= segment.rest.len();
@@ -161,7 +161,7 @@ impl Consumer {
         let mut records = None;
         match opened {
             Err(error) => {
-                self.damaged(now, taken.slot, error);
+                self.damaged(now, taken.slot, error, Some(header.next_offset()));
                 return None;
             }
             Ok(Opened::Records(batch, before)) => {
@@ -177,6 +177,7 @@ impl Consumer {
                     format!("unknown control record of type {id} at offset {}", header.base_offset),
                 );
                 let name = &taken.name;
+                partition.behind = Some(header.next_offset());
                 self.halt(taken.slot, error.on_partition(name.shared_topic().clone(), name.partition()));
                 self.enqueue(taken.slot);
                 return None;
@@ -215,8 +216,8 @@ impl Consumer {
         self.dirty
     }
 
-    /// The batch at the position cannot be read: fetch it again, then halt.
-    fn damaged(&mut self, now: Instant, slot: usize, error: BatchError) {
+    /// The batch at the position cannot be read: fetch it again, then halt. `behind` is where the next one begins, as its header says.
+    fn damaged(&mut self, now: Instant, slot: usize, error: BatchError, behind: Option<i64>) {
         let version = self.next_version();
         self.drop_buffer(slot);
         let Some(partition) = self.partitions.get_mut(slot).and_then(Option::as_mut) else { return };
@@ -233,6 +234,9 @@ impl Consumer {
             let error = Error::from(error);
             let error =
                 Error::new(error.kind(), format!("the batch at offset {position} cannot be read: {error}"));
+            // A header that is damaged itself must not lead beyond the end.
+            let end = partition.high_watermark;
+            partition.behind = behind.map(|behind| behind.min(end)).filter(|behind| *behind > position);
             let error = self.of_fetch(error, node, &name);
             self.halt(slot, error);
         }

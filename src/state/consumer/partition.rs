@@ -78,6 +78,8 @@ pub(super) struct Partition {
     pub(super) failures: u32,
     /// Times the batch at the position was found damaged.
     pub(super) damaged: u32,
+    /// The offset behind the batch that it halted at.
+    pub(super) behind: Option<i64>,
     /// Whether a lasting error was reported since the last success.
     pub(super) reported: bool,
     /// To be told with the next batch.
@@ -149,6 +151,7 @@ impl Partition {
             retry_at: None,
             failures: 0,
             damaged: 0,
+            behind: None,
             reported: false,
             reset: None,
             high_watermark: -1,
@@ -190,6 +193,7 @@ impl Partition {
     pub(super) fn seek(&mut self, version: u64, to: Offset) {
         self.failures = 0;
         self.damaged = 0;
+        self.behind = None;
         self.reported = false;
         match to {
             Offset::At(offset) => self.place(version, offset, -1),

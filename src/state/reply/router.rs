@@ -1,8 +1,8 @@
 //! The table of pending calls: each call ends exactly once, by whoever removes it first.
 //!
 //! ```text
-//!             reply | deadline | send failure | cancel | close
-//! (pending) ----------------------------------------------------> (gone)      a later reply: late or duplicate
+//!             reply | deadline | send failure | cancel | close | reply topic gone
+//! (pending) -----------------------------------------------------------------------> (gone)      a later reply: late or duplicate
 //! ```
 //!
 //! Invariants
@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::correlation::{ReplyCorrelation, ReplyId};
+use super::homes::{HomeId, Homes};
 
 /// How many calls that ended without a reply are remembered, to tell a late reply from a repeated one in the counts.
 const REMEMBERED: usize = 4096;
@@ -34,6 +35,14 @@ pub(crate) enum Addressee<W> {
     Stranger,
 }
 
+/// Why a call was not entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Closed,
+    /// It is in the table, or was.
+    Known,
+}
+
 /// How many calls ended in which way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -43,6 +52,7 @@ pub(crate) struct Counts {
     pub(crate) failed: u64,
     pub(crate) cancelled: u64,
     pub(crate) closed: u64,
+    pub(crate) gone: u64,
     pub(crate) late: u64,
     pub(crate) duplicate: u64,
     pub(crate) stranger: u64,
@@ -52,9 +62,12 @@ pub(crate) struct Counts {
 #[derive(Debug)]
 pub(crate) struct Router<W> {
     correlation: ReplyCorrelation,
+    homes: Homes,
     /// By number, hence by age.
     pending: BTreeMap<u64, Pending<W>>,
     deadlines: BTreeSet<(Instant, u64)>,
+    /// Calls that other requesters have sent.
+    resumed: BTreeMap<ReplyId, u64>,
     next: u64,
     unanswered: BTreeSet<u64>,
     counts: Counts,
@@ -66,14 +79,17 @@ struct Pending<W> {
     waiter: W,
     deadline: Instant,
     sent: i64,
+    home: HomeId,
 }
 
 impl<W> Router<W> {
     pub(crate) fn new(correlation: ReplyCorrelation) -> Self {
         Self {
             correlation,
+            homes: Homes::default(),
             pending: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            resumed: BTreeMap::new(),
             next: 0,
             unanswered: BTreeSet::new(),
             counts: Counts::default(),
@@ -81,10 +97,11 @@ impl<W> Router<W> {
         }
     }
 
-    /// Enters a call, before its request is sent: a reply may be there before the send returns. `sent` is the wall clock
-    /// in milliseconds. A closed table gives the waiter back.
-    pub(crate) fn register(
+    /// Enters a call, before its request is sent: a reply may be there before the send returns. Its reply is awaited at `home`; `sent`
+    /// is the wall clock in milliseconds. A closed table gives the waiter back.
+    pub(crate) fn register_at(
         &mut self,
+        home: HomeId,
         deadline: Instant,
         sent: i64,
         waiter: W,
@@ -95,14 +112,33 @@ impl<W> Router<W> {
         let call = self.next;
         self.next += 1;
         self.counts.registered += 1;
-        self.pending.insert(call, Pending { waiter, deadline, sent });
+        self.homes.begin(home);
+        self.pending.insert(call, Pending { waiter, deadline, sent, home });
         self.deadlines.insert((deadline, call));
         Ok((Ticket(call), self.correlation.id(call)))
+    }
+
+    /// Enters a call that another requester has sent, under its own id.
+    pub(crate) fn resume_at(
+        &mut self,
+        home: HomeId,
+        id: ReplyId,
+        deadline: Instant,
+        sent: i64,
+        waiter: W,
+    ) -> Result<Ticket, Refused> {
+        if self.correlation.call(&id).is_some() || self.resumed.contains_key(&id) {
+            return Err(Refused::Known);
+        }
+        let (ticket, _) = self.register_at(home, deadline, sent, waiter).map_err(|_| Refused::Closed)?;
+        self.resumed.insert(id, ticket.0);
+        Ok(ticket)
     }
 
     /// A record with this id was read from a reply partition.
     pub(crate) fn handle_reply(&mut self, id: &[u8]) -> Addressee<W> {
         let call = self.correlation.call(id).filter(|&call| call < self.next);
+        let call = call.or_else(|| self.resumed.get(id).copied());
         let Some(call) = call else {
             return self.handle_stranger();
         };
@@ -152,8 +188,18 @@ impl<W> Router<W> {
     pub(crate) fn close(&mut self) -> Vec<W> {
         self.refuse();
         self.deadlines.clear();
+        self.resumed.clear();
         self.counts.closed += self.pending.len() as u64;
-        std::mem::take(&mut self.pending).into_values().map(|pending| pending.waiter).collect()
+        let pending = std::mem::take(&mut self.pending).into_values();
+        pending.inspect(|pending| self.homes.end(pending.home)).map(|pending| pending.waiter).collect()
+    }
+
+    /// Ends the calls whose replies were awaited at these homes, which are gone with their topic.
+    pub(crate) fn abandon(&mut self, homes: &[HomeId]) -> Vec<W> {
+        let pending = self.pending.iter().filter(|(_, pending)| homes.contains(&pending.home));
+        let calls: Vec<u64> = pending.map(|(call, _)| *call).collect();
+        self.counts.gone += calls.len() as u64;
+        calls.into_iter().filter_map(|call| self.remove_unanswered(call)).collect()
     }
 
     /// Refuses new calls; those pending go on.
@@ -169,9 +215,19 @@ impl<W> Router<W> {
         self.pending.len()
     }
 
-    /// When the oldest call was sent: no reply that matters is older.
-    pub(crate) fn oldest(&self) -> Option<i64> {
-        self.pending.first_key_value().map(|(_, pending)| pending.sent)
+    /// When the oldest call was sent whose reply is awaited on this partition: no reply there that matters is older.
+    pub(crate) fn oldest(&self, topic: &str, partition: i32) -> Option<i64> {
+        let homes: Vec<_> = self.homes.of(topic, partition).collect();
+        let pending = self.pending.values().filter(|pending| homes.contains(&pending.home));
+        pending.map(|pending| pending.sent).min()
+    }
+
+    pub(crate) fn homes(&self) -> &Homes {
+        &self.homes
+    }
+
+    pub(crate) fn homes_mut(&mut self) -> &mut Homes {
+        &mut self.homes
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -181,6 +237,10 @@ impl<W> Router<W> {
     fn remove(&mut self, call: u64) -> Option<W> {
         let pending = self.pending.remove(&call)?;
         self.deadlines.remove(&(pending.deadline, call));
+        self.homes.end(pending.home);
+        if !self.resumed.is_empty() {
+            self.resumed.retain(|_, resumed| *resumed != call);
+        }
         Some(pending.waiter)
     }
 

@@ -1,11 +1,31 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use super::*;
+use crate::state::reply::dialect::ReplyAddress;
+use crate::topic_partition::TopicPartition;
 
 fn router() -> (Router<u32>, Instant) {
-    (Router::new(ReplyCorrelation::new(1, 2)), Instant::now())
+    let mut router = Router::new(ReplyCorrelation::new(1, 2));
+    settle(&mut router, 0);
+    (router, Instant::now())
+}
+
+/// New calls point at this partition.
+fn settle(router: &mut Router<u32>, partition: i32) {
+    let address = Arc::new(ReplyAddress::new("replies", partition));
+    router.homes_mut().settle(address, [partition].into(), Uuid::nil());
+}
+
+impl Router<u32> {
+    /// A call that points at the present home.
+    fn register(&mut self, deadline: Instant, sent: i64, waiter: u32) -> Result<(Ticket, ReplyId), u32> {
+        let (home, _) = self.homes.home("replies").unwrap();
+        self.register_at(home, deadline, sent, waiter)
+    }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -68,14 +88,44 @@ fn ids_that_were_never_given_out_are_strangers() {
 }
 
 #[test]
-fn the_oldest_call_tells_where_to_read_from() {
+fn the_oldest_call_of_a_partition_tells_where_to_read_from() {
     let (mut router, now) = router();
-    assert_eq!(router.oldest(), None);
+    assert_eq!(router.oldest("replies", 0), None);
     let (_, first) = router.register(now + SECOND, 100, 1).unwrap();
+    settle(&mut router, 1);
     router.register(now + SECOND, 200, 2).unwrap();
-    assert_eq!(router.oldest(), Some(100));
+    // A clock that was set back must not hide a call.
+    router.register(now + SECOND, 150, 3).unwrap();
+    assert_eq!((router.oldest("replies", 0), router.oldest("replies", 1)), (Some(100), Some(150)));
     router.handle_reply(&first);
-    assert_eq!(router.oldest(), Some(200));
+    assert_eq!((router.oldest("replies", 0), router.oldest("other", 1)), (None, None));
+}
+
+#[test]
+fn a_partition_is_read_until_the_last_call_that_points_at_it_has_ended() {
+    let (mut router, now) = router();
+    let (_, first) = router.register(now + SECOND, 0, 1).unwrap();
+    let (second, _) = router.register(now + SECOND, 0, 2).unwrap();
+    settle(&mut router, 1);
+    router.register(now + SECOND * 9, 0, 3).unwrap();
+    assert_eq!(router.homes().draining(), 1);
+    router.handle_reply(&first);
+    assert_eq!(router.homes_mut().poll_release(), None);
+    router.cancel(second);
+    assert_eq!(router.homes_mut().poll_release(), Some(TopicPartition::new("replies", 0)));
+    assert_eq!((router.homes_mut().poll_release(), router.homes().draining()), (None, 0));
+}
+
+#[test]
+fn calls_end_with_the_topic_that_their_replies_were_to_come_on() {
+    let (mut router, now) = router();
+    let (_, old) = router.register(now + SECOND, 0, 1).unwrap();
+    let homes: Vec<_> = router.homes().of("replies", 0).collect();
+    settle(&mut router, 1);
+    router.register(now + SECOND, 0, 2).unwrap();
+    assert_eq!(router.abandon(&homes), [1]);
+    assert_eq!((router.handle_reply(&old), router.in_flight()), (Addressee::Late, 1));
+    assert_eq!(router.counts().gone, 1);
 }
 
 #[test]
@@ -106,6 +156,7 @@ enum Step {
     Cancel(usize),
     Fail(usize),
     Advance(u64),
+    Move(i32),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -115,6 +166,7 @@ fn step() -> impl Strategy<Value = Step> {
         (0usize..40).prop_map(Step::Cancel),
         (0usize..40).prop_map(Step::Fail),
         (0u64..20).prop_map(Step::Advance),
+        (0..4).prop_map(Step::Move),
     ]
 }
 
@@ -140,6 +192,7 @@ proptest! {
                         ended.push(waiter);
                     }
                 }
+                Step::Move(partition) => settle(&mut router, partition),
                 Step::Cancel(n) => ended.extend(calls.get(n).and_then(|call| router.cancel(call.0))),
                 Step::Fail(n) => ended.extend(calls.get(n).and_then(|call| router.fail(call.0))),
                 Step::Advance(millis) => {
@@ -153,8 +206,10 @@ proptest! {
             }
             prop_assert_eq!(router.in_flight(), calls.len() - ended.len());
             prop_assert_eq!(router.deadlines.len(), router.pending.len());
+            prop_assert!(router.homes().draining() <= router.in_flight());
         }
         ended.extend(router.close());
+        prop_assert_eq!(router.homes().draining(), 0);
         ended.sort_unstable();
         prop_assert_eq!(ended, (0..calls.len() as u32).collect::<Vec<_>>());
         let counts = router.counts();

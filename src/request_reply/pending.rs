@@ -1,0 +1,166 @@
+//! A call whose request is with the producer.
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::attempts::Attempts;
+use super::reply::Reply;
+use super::requester::Requester;
+use super::room::Place;
+use super::token::CallToken;
+use crate::error::{Error, ErrorKind, Result};
+use crate::producer::{Delivery, ProducerTopic};
+use crate::state::reply::router::Ticket;
+
+/// A call whose request was handed to the producer; a future of the reply. Made by [`Call::send`](crate::Call::send) and
+/// [`Requester::resume`].
+///
+/// It ends no later than its deadline, and does not borrow the request. It need not be polled to make progress, but for attempts after
+/// the first.
+///
+/// # Errors
+/// As [`Call`](crate::Call).
+///
+/// Cancel safe: dropping it ends the call and frees its place; its reply is thrown away.
+#[derive(Debug)]
+#[must_use = "dropping it ends the call"]
+pub struct PendingCall {
+    pub(super) waiting: Waiting,
+    pub(super) token: CallToken,
+}
+
+impl PendingCall {
+    /// By which another requester can wait for the reply, after a restart.
+    pub fn token(&self) -> &CallToken {
+        &self.token
+    }
+}
+
+impl Future for PendingCall {
+    type Output = Result<Reply>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.waiting).poll(cx)
+    }
+}
+
+/// A call in the table of pending calls, with what is still to be heard of its request.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) requester: Requester,
+    /// Where the request went, if this requester sent it.
+    pub(super) topic: Option<ProducerTopic>,
+    pub(super) ticket: Ticket,
+    pub(super) reply: oneshot::Receiver<Result<Reply>>,
+    /// Given back when the call is gone.
+    pub(super) _place: Place,
+    /// What becomes of the last attempt.
+    pub(super) delivery: Option<Delivery>,
+    pub(super) attempts: Option<Box<Attempts>>,
+    /// A request was handed to the producer.
+    pub(super) appended: bool,
+    /// A request is in the log, or may be: a reply may come.
+    pub(super) possible: bool,
+    /// How an attempt failed.
+    pub(super) trouble: Option<Error>,
+    pub(super) ended: bool,
+    pub(super) timeout: Duration,
+    pub(super) span: tracing::Span,
+}
+
+impl Waiting {
+    pub(super) fn delivered_to_producer(&mut self, delivery: Delivery) {
+        // Of an earlier attempt nobody hears any more.
+        self.possible |= self.delivery.is_some();
+        self.appended = true;
+        self.delivery = Some(delivery);
+    }
+
+    /// An attempt failed. If no reply can come of any, the call ends with that.
+    pub(super) fn attempt_failed(&mut self, error: Error) -> Result<()> {
+        self.possible |= error.maybe_written() || self.delivery.is_some();
+        let again = self.attempts.as_mut().filter(|attempts| attempts.more() && error.is_retriable());
+        if let Some(again) = again {
+            again.hasten(self.requester.inner.config.client.core().config().retry_backoff.first);
+        } else if !self.possible && self.requester.inner.shared.give_up(self.ticket, true) {
+            self.ended = true;
+            self.span.record("outcome", "failed");
+            return Err(error);
+        }
+        // If the call has ended meanwhile, that outcome stands.
+        self.trouble = Some(error);
+        Ok(())
+    }
+
+    pub(super) fn end(&mut self, outcome: Result<Result<Reply>, oneshot::error::RecvError>) -> Result<Reply> {
+        self.ended = true;
+        // The clock ended without ending this call: it cannot.
+        let outcome = outcome.unwrap_or_else(|_| Err(Error::closed("requester")));
+        self.span.record(
+            "outcome",
+            match &outcome {
+                Ok(_) => "answered",
+                Err(error) if error.kind() == ErrorKind::Reply => "refused",
+                Err(error) if error.is_timeout() => "timed out",
+                Err(_) => "ended",
+            },
+        );
+        outcome.map_err(|error| {
+            if !error.is_timeout() {
+                return error;
+            }
+            let mut error = Error::new(ErrorKind::Timeout, format!("no reply within {:?}", self.timeout));
+            if let Some(topic) = &self.topic {
+                error = error.on_topic(topic.name());
+            }
+            // Once handed to the producer, the request may reach the responder.
+            let error = if self.appended { error.unsure() } else { error };
+            match self.trouble.take() {
+                Some(trouble) => error.caused_by(trouble),
+                None => error,
+            }
+        })
+    }
+}
+
+impl Future for Waiting {
+    type Output = Result<Reply>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Poll::Ready(outcome) = Pin::new(&mut this.reply).poll(cx) {
+            return Poll::Ready(this.end(outcome));
+        }
+        loop {
+            if let Some(delivery) = &mut this.delivery
+                && let Poll::Ready(sent) = Pin::new(delivery).poll(cx)
+            {
+                this.delivery = None;
+                match sent {
+                    // The reply may come until the deadline.
+                    Ok(_) => this.possible = true,
+                    Err(error) => this.attempt_failed(error)?,
+                }
+            }
+            let Some(attempts) = &mut this.attempts else { return Poll::Pending };
+            match std::task::ready!(attempts.poll_next(cx)) {
+                Ok(delivery) => {
+                    this.requester.inner.shared.state().resent += 1;
+                    this.delivered_to_producer(delivery);
+                }
+                Err(error) => this.attempt_failed(error)?,
+            }
+        }
+    }
+}
+
+impl Drop for Waiting {
+    /// Takes the call out of the table when its caller goes away.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.requester.inner.shared.give_up(self.ticket, false);
+        }
+    }
+}

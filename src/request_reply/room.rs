@@ -1,0 +1,70 @@
+//! How many calls, and how many bytes of requests, may be in flight at a time.
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, TryAcquireError};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What is left of both.
+#[derive(Debug)]
+pub(super) struct Room {
+    calls: Semaphore,
+    bytes: Semaphore,
+    /// A larger request takes all there is.
+    max_bytes: u32,
+    /// Whether a call without room waits for some.
+    wait: bool,
+}
+
+impl Room {
+    pub(super) fn new(calls: usize, max_bytes: u32, wait: bool) -> Self {
+        let bytes = Semaphore::new(max_bytes as usize);
+        Self { calls: Semaphore::new(calls), bytes, max_bytes, wait }
+    }
+
+    /// Takes the place of one call.
+    ///
+    /// Cancel safe. Calls get room in the order in which they asked for it.
+    pub(super) async fn enter(self: &Arc<Self>, bytes: usize) -> Result<Place> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.max_bytes);
+        let full = |error| match error {
+            TryAcquireError::Closed => Error::closed("requester"),
+            TryAcquireError::NoPermits => {
+                Error::new(ErrorKind::Full, "as many calls or bytes are in flight as may be").retriable(true)
+            }
+        };
+        let closed = |_| Error::closed("requester");
+        let (call, held) = if self.wait {
+            (
+                self.calls.acquire().await.map_err(closed)?,
+                self.bytes.acquire_many(bytes).await.map_err(closed)?,
+            )
+        } else {
+            (self.calls.try_acquire().map_err(full)?, self.bytes.try_acquire_many(bytes).map_err(full)?)
+        };
+        // Given back by the place, which lives longer than a borrow.
+        call.forget();
+        held.forget();
+        Ok(Place { room: self.clone(), bytes })
+    }
+
+    /// Whoever waits for room is told that there will be none.
+    pub(super) fn close(&self) {
+        self.calls.close();
+        self.bytes.close();
+    }
+}
+
+/// The room that one call takes, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    room: Arc<Room>,
+    bytes: u32,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.room.calls.add_permits(1);
+        self.room.bytes.add_permits(self.bytes as usize);
+    }
+}
