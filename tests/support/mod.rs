@@ -8,3 +8,5 @@
 )]
 
 pub mod kafka;
+pub mod process;
+pub mod program;

@@ -3,6 +3,7 @@
 //! `cargo run --release -p milena-peers` runs interleaved rounds with rotated order. Every round starts a fresh sink on
 //! one core and a fresh client process on the other. The sink answers from memory, counts what it receives and what it
 //! hands out, and is checked never to be the bottleneck: it reports its own CPU next to the client's.
+mod calls;
 mod floor;
 mod meter;
 mod milena_client;
@@ -70,12 +71,17 @@ fn main() {
     let mut all: Vec<String> = std::env::args().skip(1).collect();
     let verb =
         if all.first().is_some_and(|arg| !arg.starts_with("--")) { all.remove(0) } else { "run".into() };
+    if verb == "side" {
+        return calls::side(&all);
+    }
     let args = Args(all);
     match verb.as_str() {
         "run" => report::run(&args),
         "sink" => sink::serve(&args),
         "client" => client(&args),
-        other => panic!("unknown verb {other}: run, sink or client"),
+        "node" => calls::node(),
+        "call" => println!("{}", calls::job(args.text("--peer").expect("--peer"), &args)),
+        other => panic!("unknown verb {other}: run, sink, client, side, node or call"),
     }
 }
 

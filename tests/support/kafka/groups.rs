@@ -89,7 +89,9 @@ fn claimed(bytes: Vec<u8>) -> io::Result<(Vec<Partition>, i32)> {
     let version = subscription.i16()?;
     subscription.list(Answer::string)?; // topics
     subscription.bytes()?; // user data
-    let owned = if version >= 1 { subscription.partitions()? } else { vec![] };
+    // NestJS says version 1 and leaves this out.
+    let is_there = version >= 1 && subscription.at < subscription.bytes.len();
+    let owned = if is_there { subscription.partitions()? } else { vec![] };
     Ok((owned, if version >= 2 { subscription.i32()? } else { -1 }))
 }
 

@@ -91,10 +91,20 @@ pub fn available() -> bool {
 impl Cluster {
     /// Starts a cluster of one's own and waits until every node answers and knows all others.
     pub fn start(version: &str, nodes: usize) -> io::Result<Self> {
-        let release = Release::get(version)?;
+        Self::start_release(&Release::get(version)?, nodes)
+    }
+
+    /// One node with the settings that Kafka comes with, for a bench.
+    pub fn start_as_shipped(version: &str) -> io::Result<Self> {
+        let mut release = Release::get(version)?;
+        release.is_as_shipped = true;
+        Self::start_release(&release, 1)
+    }
+
+    fn start_release(release: &Release, nodes: usize) -> io::Result<Self> {
         // Ports are chosen free, but somebody may be quicker to bind one.
-        Self::start_once(&release, nodes).or_else(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => Self::start_once(&release, nodes),
+        Self::start_once(release, nodes).or_else(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => Self::start_once(release, nodes),
             _ => Err(error),
         })
     }

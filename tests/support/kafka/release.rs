@@ -22,9 +22,15 @@ const RELOAD4J: &str = "log4j.rootLogger=WARN, E\nlog4j.appender.E=org.apache.lo
     log4j.appender.E.target=System.err\nlog4j.appender.E.layout=org.apache.log4j.PatternLayout\n\
     log4j.appender.E.layout.ConversionPattern=%d{ABSOLUTE} %p %m (%c{1})%n\n";
 
+/// What Kafka's own start script gives a node.
+const SHIPPED_JVM: [&str; 5] =
+    ["-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-Djava.awt.headless=true"];
+
 #[derive(Clone, Debug)]
 pub struct Release {
     pub version: String,
+    /// With Kafka's own settings and a compiler that gets warm, for a bench.
+    pub is_as_shipped: bool,
     jars: PathBuf,
 }
 
@@ -34,7 +40,7 @@ impl Release {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let home = target_dir().join("kafka");
-        let release = Self { version: version.to_owned(), jars: home.join(version) };
+        let release = Self { version: version.to_owned(), is_as_shipped: false, jars: home.join(version) };
         if !release.jars.is_dir() {
             release.fetch(&home)?;
         }
@@ -56,7 +62,8 @@ impl Release {
             true => format!("-Dlog4j2.configurationFile={}", file.display()),
             false => format!("-Dlog4j.configuration=file:{}", file.display()),
         };
-        let mut args: Vec<String> = JVM.map(String::from).into();
+        let jvm = if self.is_as_shipped { SHIPPED_JVM } else { JVM };
+        let mut args: Vec<String> = jvm.map(String::from).into();
         args.extend([logging, "-cp".into(), self.class_path(), class.into()]);
         args
     }

@@ -90,8 +90,9 @@ impl<'a> Plan<'a> {
         let copies = self.nodes.min(3);
         let in_sync = copies.div_ceil(2);
         let data = dir.join("data");
+        let common = if self.release.is_as_shipped { "" } else { COMMON };
         let mut text = format!(
-            "{COMMON}log.dirs={}\nbroker.rack=r{id}\ndefault.replication.factor={copies}\nmin.insync.replicas={in_sync}\n\
+            "{common}log.dirs={}\nbroker.rack=r{id}\ndefault.replication.factor={copies}\nmin.insync.replicas={in_sync}\n\
              offsets.topic.replication.factor={copies}\ntransaction.state.log.replication.factor={copies}\n\
              transaction.state.log.min.isr={in_sync}\nshare.coordinator.state.topic.replication.factor={copies}\n\
              share.coordinator.state.topic.min.isr={in_sync}\ninter.broker.listener.name=PLAINTEXT\n\

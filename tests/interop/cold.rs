@@ -1,0 +1,76 @@
+//! The cold rebalance: a caller that has never had a reply waits for its first while its group is in a rebalance that a silent member
+//! holds open. NestJS keeps its partition and loses the reply: nothing is committed, so that it goes on from the end. We must not.
+use std::sync::Arc;
+use std::time::Duration;
+
+use milena::Dialect;
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+
+use crate::on_kafka;
+use crate::ours::{call, client, responder_that_holds};
+use crate::partner::Partner;
+use crate::side::Side;
+use crate::support::kafka::{Cluster, TopicSpec, wait_for};
+use crate::verbs::Outcome;
+
+/// Long enough for the rebalance, and for the reply if it were still to come.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// How NestJS's call and ours ended; None without NestJS.
+pub(crate) fn rebalance(kafka: &Cluster, runtime: &Runtime) -> Option<(Vec<Outcome>, Vec<Outcome>)> {
+    let topic = kafka.topic("cold", 1);
+    let replies = format!("{topic}.reply");
+    kafka.create_topic(&TopicSpec { name: &replies, partitions: 4, replication: 1, ..Default::default() });
+    let args = [("role", "caller"), ("topics", &*topic), ("group", &topic)];
+    let told = [&args[..], &[("join", "told")]].concat();
+    let mut waiting = Side::begin(kafka, Partner::Nest11, &args)?;
+    let mut silent = Side::begin(kafka, Partner::Nest11, &args)?;
+    let mut joining = Side::begin(kafka, Partner::Nest11, &told)?;
+    joining.wait("loading", |event| (event["event"] == "loaded").then_some(()));
+    for side in [&mut waiting, &mut silent] {
+        side.wait("ready", |event| (event["event"] == "ready").then_some(()));
+    }
+    wait_for("a group of two", LIMIT, || {
+        let group = kafka.group(&format!("{topic}-client"), true).map_err(|error| error.to_string())?;
+        (group.state == "Stable" && group.members.len() == 2).then_some(()).ok_or(format!("{group:?}"))
+    });
+    let home = waiting.home().expect("a partition for replies");
+
+    let held = Arc::new(Semaphore::new(0));
+    let responder = runtime.block_on(responder_that_holds(kafka, &topic, held.clone()));
+    let ours = runtime.spawn({
+        let client = runtime.block_on(client(kafka));
+        let requester = client.requester().dialect(Dialect::Nest).reply_partition(home as i32);
+        let requester = runtime.block_on(requester.request_topics([&*topic]).build()).expect("a requester");
+        let topic = topic.clone();
+        async move { call(&requester, &topic, 1, LIMIT, "held ours").await }
+    });
+    waiting.forget(&["rebalancing"]);
+    waiting.begin_calls(1, LIMIT, "held theirs");
+    silent.process.signal("STOP");
+    joining.process.tell("join");
+    waiting.wait("a rebalance", |event| (event["event"] == "rebalancing").then_some(()));
+    // The replies are in the log before the rebalance can end.
+    held.add_permits(2);
+    wait_for("replies in the log", LIMIT, || match responder.metrics().answered {
+        2 => Ok(()),
+        answered => Err(format!("{answered} replies")),
+    });
+    silent.process.signal("CONT");
+    let outcomes = (waiting.finish_calls(), runtime.block_on(ours).expect("a call of ours"));
+    // It has kept its partition, and still lost what came there.
+    assert_eq!(waiting.home(), Some(home));
+    runtime.block_on(responder.close());
+    Some(outcomes)
+}
+
+#[test]
+fn a_cold_rebalance_costs_nestjs_its_reply_and_us_nothing() {
+    on_kafka(|kafka, runtime| {
+        if let Some((theirs, ours)) = rebalance(kafka, runtime) {
+            assert_eq!(ours, [Outcome::item("ours-0")]);
+            assert_eq!(theirs, [Outcome::lost()], "the control: if NestJS has its reply, this shows nothing");
+        }
+    });
+}

@@ -1,0 +1,158 @@
+//! A caller or a responder, which this test is itself when it is started as a process with arguments.
+use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::time::Duration;
+
+use milena::{Client, Refusal, Request, Requester};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::now;
+
+/// The environment variable with the arguments, a line each: those on the command line are the test runner's.
+pub(crate) const ARGUMENTS: &str = "MILENA_ACTOR";
+
+type Arguments = HashMap<String, String>;
+
+#[test]
+#[ignore = "does something only in a process that other tests start"]
+fn is_an_actor_when_started_as_a_process() {
+    let Ok(given) = std::env::var(ARGUMENTS) else { return };
+    println!(); // the test runner's line ends here
+    let pairs = given.lines().filter_map(|line| line.split_once('='));
+    let args: Arguments = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        match &*args["role"] {
+            "caller" => call(args).await,
+            _ => answer(args).await,
+        }
+    });
+}
+
+fn tell(line: String) {
+    let mut out = std::io::stdout().lock();
+    // Whoever started it may have gone.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Resolves at the end of standard input.
+fn end_of_input() -> oneshot::Receiver<()> {
+    let (ended, end) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        let _ = ended.send(());
+    });
+    end
+}
+
+fn number(args: &Arguments, name: &str, default: u64) -> u64 {
+    args.get(name).map_or(default, |text| text.parse().unwrap())
+}
+
+async fn client(args: &Arguments) -> Client {
+    let builder = Client::builder().bootstrap(&args["bootstrap"]).unwrap().client_id(&*args["name"]);
+    builder.metadata_max_age(Duration::from_secs(10)).build().await.unwrap()
+}
+
+async fn requester(args: &Arguments, client: &Client) -> Requester {
+    let mut builder = client.requester().reply_topic(&*args["replies"]).create_reply_topic(false);
+    builder = builder.max_in_flight(number(args, "limit", 10_000) as usize);
+    match args.get("home").and_then(|home| home.split_once(':')) {
+        Some(("fixed", partition)) => builder = builder.reply_partition(partition.parse().unwrap()),
+        Some(("instance", name)) => builder = builder.instance_id(name),
+        _ => {}
+    }
+    builder.build().await.unwrap()
+}
+
+/// A number that looks random and is always the same.
+fn scatter(seed: u64) -> u64 {
+    let mixed = (seed ^ seed >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    (mixed ^ mixed >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53) >> 11
+}
+
+/// Calls at an even pace until its input ends, then waits for what is in flight.
+async fn call(args: Arguments) {
+    let client = client(&args).await;
+    let requester = requester(&args, &client).await;
+    let (name, topic) = (args["name"].clone(), args["requests"].clone());
+    tell(format!("ready {}", now()));
+    let (most, slow, drop_at) =
+        (number(&args, "calls", u64::MAX), number(&args, "slow", 5), number(&args, "dropped", 0));
+    let (work, timeout) = (number(&args, "work", 20), number(&args, "timeout", 30_000));
+    let race = number(&args, "race", 0);
+    let salt = name.bytes().fold(0u64, |salt, byte| salt * 31 + u64::from(byte));
+    let mut pace = interval(Duration::from_micros(1_000_000 / number(&args, "rate", 20)));
+    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let (mut end, mut calls) = (end_of_input(), JoinSet::new());
+    for number in 0..most {
+        tokio::select! {
+            biased;
+            // Who is to make a certain number of calls makes them.
+            _ = &mut end, if most == u64::MAX => break,
+            _ = pace.tick() => {}
+        }
+        while calls.try_join_next().is_some() {}
+        let chance = scatter(salt ^ number << 20);
+        let work = match chance % 100 < slow {
+            true => 1_000 + chance / 100 % 4_000,
+            false => chance / 100 % (work + 1),
+        };
+        let timeout = match race {
+            0 => timeout,
+            // Just before or after the reply.
+            width => (work + 1 + chance / 10_000 % width).saturating_sub(width / 2).max(1),
+        };
+        let patience = (chance / 1_000_000 % 100 < drop_at).then(|| Duration::from_millis(work / 2));
+        let (requester, topic) = (requester.clone(), topic.clone());
+        let token = format!("{name}-{number}");
+        calls.spawn(async move {
+            let value = format!("{token} {work}");
+            let sent = now();
+            let call =
+                async { requester.request(&topic, &value).timeout(Duration::from_millis(timeout)).await };
+            let outcome = match patience {
+                Some(patience) => tokio::time::timeout(patience, call).await.ok(),
+                None => Some(call.await),
+            };
+            let outcome = match outcome {
+                None => "dropped".to_owned(),
+                Some(Ok(reply)) if reply.value() == expected(&token).as_bytes() => "reply".to_owned(),
+                Some(Ok(reply)) => format!("wrong {}", reply.text()),
+                Some(Err(error)) => format!("{:?} {error}", error.kind()),
+            };
+            tell(format!("call {token} {sent} {} {} {outcome}", sent + timeout * 1_000, now()));
+        });
+    }
+    requester.close().await;
+    while calls.join_next().await.is_some() {}
+    let metrics = requester.metrics();
+    tell(format!("closed {} {} {} {}", metrics.in_flight, metrics.late, metrics.duplicate, metrics.foreign));
+    client.close().await;
+}
+
+/// What the reply to a call says.
+pub(crate) fn expected(token: &str) -> String {
+    let sum = token.bytes().fold(7u64, |sum, byte| sum.wrapping_mul(131).wrapping_add(u64::from(byte)));
+    format!("{token} {sum}")
+}
+
+async fn answer(args: Arguments) {
+    let client = client(&args).await;
+    let handler = async |request: Request| {
+        let text = std::str::from_utf8(request.value())?;
+        let (token, work) = text.split_once(' ').ok_or("no work")?;
+        tokio::time::sleep(Duration::from_millis(work.parse()?)).await;
+        Ok::<_, Refusal>(expected(token))
+    };
+    let builder = client.responder(&args["group"]).on_request(&*args["requests"], handler);
+    let responder = builder.concurrency(number(&args, "limit", 4_096) as usize).start().await.unwrap();
+    tell(format!("ready {}", now()));
+    // The end of the input; a sender that is gone means the same.
+    let _ = end_of_input().await;
+    responder.close().await;
+    tell("closed 0 0 0 0".to_owned());
+    client.close().await;
+}

@@ -1,0 +1,197 @@
+//! What became of each call, and what should have: the log decides.
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::now;
+
+/// A call may end so much later than its deadline, in microseconds. Meant for the client; a machine with two processors and three
+/// nodes on it now and then takes longer to wake a process, so that lateness is counted and only a multiple of this fails.
+const SLACK: u64 = 250_000;
+const HOPELESS: u64 = 20 * SLACK;
+
+#[derive(Default)]
+pub(crate) struct Book(Mutex<Pages>);
+
+#[derive(Default)]
+struct Pages {
+    calls: BTreeMap<String, Call>,
+    closed: BTreeSet<String>,
+    dead: BTreeSet<String>,
+    /// From when until when a caller was stopped.
+    hung: Vec<(String, u64, u64)>,
+    findings: Vec<String>,
+    late_replies: u64,
+    duplicates: u64,
+}
+
+struct Call {
+    caller: String,
+    sent: u64,
+    deadline: u64,
+    ended: u64,
+    outcome: String,
+}
+
+/// What a scenario did.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    pub(crate) calls: usize,
+    pub(crate) answered: usize,
+    pub(crate) timed_out: usize,
+    pub(crate) failed: usize,
+    pub(crate) dropped: usize,
+    /// Ended more than a quarter of a second after their deadline.
+    pub(crate) late: usize,
+    pub(crate) findings: Vec<String>,
+    /// From the append of a reply to the end of its call, sorted, in microseconds.
+    handed: Vec<u64>,
+    late_replies: u64,
+    duplicates: u64,
+}
+
+impl Book {
+    pub(crate) fn call(&self, caller: &str, line: &str) {
+        let fields: Vec<_> = line.splitn(5, ' ').collect();
+        let [token, sent, deadline, ended, outcome] = fields[..] else { return };
+        let number = |text: &str| text.parse().unwrap();
+        let call = Call {
+            caller: caller.to_owned(),
+            sent: number(sent),
+            deadline: number(deadline),
+            ended: number(ended),
+            outcome: outcome.to_owned(),
+        };
+        let mut pages = self.0.lock().unwrap();
+        if pages.calls.insert(token.to_owned(), call).is_some() {
+            pages.findings.push(format!("call {token} ended twice"));
+        }
+    }
+
+    pub(crate) fn closed(&self, name: &str, counts: &str) {
+        let counts: Vec<u64> = counts.split(' ').filter_map(|count| count.parse().ok()).collect();
+        let mut pages = self.0.lock().unwrap();
+        pages.closed.insert(name.to_owned());
+        if counts[0] > 0 {
+            pages.findings.push(format!("{name} left with {} calls in flight", counts[0]));
+        }
+        pages.late_replies += counts[1];
+        pages.duplicates += counts[2];
+    }
+
+    pub(crate) fn died(&self, name: &str) {
+        self.0.lock().unwrap().dead.insert(name.to_owned());
+    }
+
+    pub(crate) fn hangs(&self, name: &str) {
+        self.0.lock().unwrap().hung.push((name.to_owned(), now(), u64::MAX));
+    }
+
+    pub(crate) fn is_back(&self, name: &str) {
+        let mut pages = self.0.lock().unwrap();
+        let last = pages.hung.iter_mut().rev().find(|(who, _, until)| who == name && *until == u64::MAX);
+        last.expect("it hangs").2 = now();
+    }
+
+    pub(crate) fn must_have_closed(&self, name: &str, well: bool) {
+        let mut pages = self.0.lock().unwrap();
+        if !well || !pages.closed.contains(name) {
+            pages.findings.push(format!("{name} did not leave in good order"));
+        }
+    }
+
+    /// Holds the calls against the log: by token, when its first reply was appended, in microseconds. `grace`: so long before its deadline
+    /// a reply must be there. `excused`: times in which no leader could be reached.
+    pub(crate) fn judge(
+        &self,
+        log: &BTreeMap<String, u64>,
+        grace: Duration,
+        excused: &[(u64, u64)],
+    ) -> Verdict {
+        let mut pages = self.0.lock().unwrap();
+        let mut verdict = Verdict { findings: std::mem::take(&mut pages.findings), ..Verdict::default() };
+        (verdict.late_replies, verdict.duplicates) = (pages.late_replies, pages.duplicates);
+        let grace = grace.as_micros() as u64;
+        for (token, call) in &pages.calls {
+            verdict.calls += 1;
+            let hung = pages.hung.iter().any(|(who, from, until)| {
+                *who == call.caller && *from <= call.ended && until.saturating_add(SLACK) >= call.sent
+            });
+            if call.ended > call.deadline + SLACK && !hung {
+                verdict.late += 1;
+                if call.ended > call.deadline + HOPELESS {
+                    verdict
+                        .findings
+                        .push(format!("call {token} ended {} ms late", (call.ended - call.deadline) / 1_000));
+                }
+            }
+            let appended = log.get(token).copied();
+            match call.outcome.split(' ').next().unwrap_or_default() {
+                "reply" => {
+                    verdict.answered += 1;
+                    match appended {
+                        Some(appended) if !hung => verdict.handed.push(call.ended.saturating_sub(appended)),
+                        Some(_) => {}
+                        None => {
+                            verdict.findings.push(format!("call {token}: a reply that is not in the log"))
+                        }
+                    }
+                    continue;
+                }
+                "wrong" => verdict.findings.push(format!("call {token}: {}", call.outcome)),
+                "dropped" => verdict.dropped += 1,
+                "Timeout" => verdict.timed_out += 1,
+                _ => verdict.failed += 1,
+            }
+            if let Some(appended) = appended
+                && call.outcome != "dropped"
+                && appended + grace <= call.deadline.min(call.ended)
+                && !hung
+                && !excused.iter().any(|(from, until)| *from <= call.ended && *until >= appended)
+            {
+                verdict.findings.push(format!(
+                    "lost: the reply to {token} was in the log {} ms before its deadline: {}",
+                    (call.deadline - appended) / 1_000,
+                    call.outcome
+                ));
+            }
+        }
+        verdict.handed.sort_unstable();
+        verdict
+    }
+}
+
+impl Verdict {
+    pub(crate) fn percentile(&self, per_mille: usize) -> Duration {
+        let at = (self.handed.len() * per_mille / 1_000).min(self.handed.len().saturating_sub(1));
+        Duration::from_micros(self.handed.get(at).copied().unwrap_or_default())
+    }
+
+    pub(crate) fn later_than(&self, limit: Duration) -> usize {
+        let limit = limit.as_micros() as u64;
+        self.handed.len() - self.handed.partition_point(|time| *time <= limit)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} calls: {} answered, {} timed out, {} failed, {} dropped, {} ended late; from the log to the caller p50 {:?}, \
+             p99 {:?}, p99.9 {:?}, {} later than 1 s; {} replies late, {} twice",
+            self.calls,
+            self.answered,
+            self.timed_out,
+            self.failed,
+            self.dropped,
+            self.late,
+            self.percentile(500),
+            self.percentile(990),
+            self.percentile(999),
+            self.later_than(crate::SECOND),
+            self.late_replies,
+            self.duplicates
+        )
+    }
+}

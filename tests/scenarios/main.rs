@@ -1,0 +1,31 @@
+//! The scenarios in which replies get lost elsewhere, on real Kafka, with callers and responders as processes of their own that are
+//! started, drained, killed and stopped by signals. The log of the reply topic decides what should have become of each call.
+//!
+//! A share of them: `cargo test --test scenarios`. All, in their full length, with counts:
+//!
+//! ```text
+//! cargo test --release --test scenarios -- --ignored --nocapture --test-threads 1
+//! ```
+//!
+//! Scenario N, other people's programs, is in `tests/interop`; Q, clocks that are minutes apart, needs a clock that can be set and is in the
+//! simulation of calls.
+mod actor;
+mod book;
+mod process;
+mod scenes;
+mod stage;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use support::kafka;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Microseconds since 1970: what processes of one machine agree on.
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    u64::try_from(since.as_micros()).expect("before 586000")
+}

@@ -1,0 +1,241 @@
+//! What happens in each scenario. A letter and its counts are those of the list by which request-reply layers are proven here.
+use std::time::{Duration, Instant};
+
+use crate::book::Verdict;
+use crate::kafka::NEWEST;
+use crate::stage::Stage;
+use crate::{SECOND, now};
+
+/// A scenario in its share for every day, or in full.
+#[derive(Clone, Copy, PartialEq)]
+enum Length {
+    Share,
+    Full,
+}
+
+impl Length {
+    fn pick<T>(self, share: T, full: T) -> T {
+        if self == Self::Share { share } else { full }
+    }
+}
+
+/// A: callers come one by one and leave one by one, under load.
+fn scale(length: Length) -> Option<Verdict> {
+    let mut stage = Stage::new(length.pick(3, 3), 12)?;
+    stage.respond(1);
+    stage.tell("rate", length.pick(20, 60));
+    for _ in 0..length.pick(1, 6) {
+        for _ in 0..length.pick(4, 8) {
+            stage.come(1);
+            stage.pass(length.pick(1.0, 2.0));
+        }
+        while stage.callers.len() > 1 {
+            stage.oldest().leave();
+            stage.pass(length.pick(1.0, 2.0));
+        }
+        stage.oldest().leave();
+    }
+    Some(stage.end())
+}
+
+/// B: callers are killed, others come in their place.
+fn kill(length: Length) -> Option<Verdict> {
+    let mut stage = Stage::new(3, 4)?;
+    stage.respond(1);
+    stage.tell("rate", length.pick(30, 250));
+    stage.come(4);
+    for _ in 0..length.pick(6, 50) {
+        stage.pass(1.5);
+        stage.oldest().kill();
+        stage.come(1);
+    }
+    Some(stage.end())
+}
+
+/// C: each caller is restarted in good order, round after round.
+fn rolling(length: Length) -> Option<Verdict> {
+    let mut stage = Stage::new(3, 8)?;
+    stage.respond(1);
+    stage.tell("slow", 2);
+    stage.come(6);
+    for _ in 0..length.pick(6, 60) {
+        stage.pass(0.3);
+        stage.come(1);
+        stage.oldest().leave();
+    }
+    Some(stage.end())
+}
+
+/// D: callers are stopped by a signal for longer than any session lasts, and go on.
+fn stopped(length: Length) -> Option<Verdict> {
+    let mut stage = Stage::new(3, 4)?;
+    stage.respond(1);
+    stage.tell("timeout", 60_000);
+    stage.come(4);
+    for round in 0..length.pick(1, 7) {
+        stage.pass(2.0);
+        for at in 0..3 {
+            stage.callers[(round + at) % 4].stop();
+        }
+        stage.pass(length.pick(8.0, 12.0));
+        for at in 0..3 {
+            stage.callers[(round + at) % 4].resume();
+        }
+    }
+    stage.pass(2.0);
+    Some(stage.end())
+}
+
+/// E: nodes are killed one after the other, those that lead among them, and started again.
+fn nodes(length: Length) -> Option<Verdict> {
+    let mut stage = Stage::new(3, 6)?;
+    // The controller takes nine seconds to see that a node is gone.
+    stage.grace = 20 * SECOND;
+    stage.tell("timeout", 45_000);
+    stage.respond(1);
+    stage.come(3);
+    let faults = stage.cluster.faults();
+    for round in 0..length.pick(1, 9) {
+        stage.pass(2.0);
+        let node = round % 3 + 1;
+        faults.kill(node);
+        stage.pass(12.0);
+        faults.restart(node);
+        faults.wait_until_healed();
+    }
+    stage.pass(2.0);
+    let verdict = stage.end();
+    drop(faults);
+    Some(verdict)
+}
+
+/// H: the first call right after the start, to a responder that answers at once.
+fn first(length: Length) -> Option<Verdict> {
+    let mut stage = Stage::new(1, 4)?;
+    stage.respond(1);
+    for (name, value) in [("calls", 1), ("slow", 0), ("work", 0)] {
+        stage.tell(name, value);
+    }
+    let mut starts = Vec::new();
+    for _ in 0..length.pick(20, 500) {
+        stage.come(1);
+        stage.oldest().leave();
+    }
+    starts.append(&mut stage.starts);
+    starts.sort_unstable();
+    println!(
+        "from the start of the process until it calls: p50 {:?}",
+        Duration::from_micros(starts[starts.len() / 2])
+    );
+    Some(stage.end())
+}
+
+/// I and S: responders come, go and are killed.
+fn responders(length: Length) -> Option<Verdict> {
+    let mut stage = Stage::new(3, 6)?;
+    stage.tell("slow", 1);
+    stage.tell("rate", length.pick(30, 150));
+    stage.respond(2);
+    stage.come(3);
+    for round in 0..length.pick(4, 60) {
+        stage.respond(1);
+        stage.pass(1.0);
+        let oldest = stage.responders.remove(0);
+        match round % 3 {
+            0 => oldest.leave(),
+            _ => oldest.kill(),
+        }
+    }
+    Some(stage.end())
+}
+
+/// J: replies and deadlines race within a few milliseconds.
+fn races(length: Length) -> Option<Verdict> {
+    let mut stage = Stage::new(1, 4)?;
+    for (name, value) in [("race", 4), ("slow", 0), ("rate", length.pick(500, 1_000))] {
+        stage.tell(name, value);
+    }
+    stage.respond(1);
+    stage.come(2);
+    stage.pass(length.pick(5.0, 50.0));
+    Some(stage.end())
+}
+
+/// M: eight callers on three partitions, and then on twelve.
+fn growth(length: Length) -> Option<Verdict> {
+    let mut stage = Stage::new(1, 3)?;
+    stage.tell("rate", length.pick(20, 250));
+    stage.respond(1);
+    stage.come(8);
+    stage.pass(length.pick(3.0, 25.0));
+    stage.grow(12);
+    stage.come(2);
+    stage.pass(length.pick(3.0, 25.0));
+    Some(stage.end())
+}
+
+/// P: futures are dropped half-way.
+fn dropped(length: Length) -> Option<Verdict> {
+    let mut stage = Stage::new(1, 4)?;
+    for (name, value) in [("dropped", 100), ("slow", 0), ("rate", length.pick(500, 1_000))] {
+        stage.tell(name, value);
+    }
+    stage.respond(1);
+    stage.come(2);
+    stage.pass(length.pick(4.0, 50.0));
+    Some(stage.end())
+}
+
+type Scenario = (&'static str, fn(Length) -> Option<Verdict>);
+
+const SCENARIOS: &[Scenario] = &[
+    ("A scale", scale),
+    ("B kill", kill),
+    ("C rolling restart", rolling),
+    ("D stopped callers", stopped),
+    ("E nodes killed", nodes),
+    ("H first call", first),
+    ("I, S responders killed", responders),
+    ("J races", races),
+    ("M growth", growth),
+    ("P dropped futures", dropped),
+];
+
+fn play(name: &str, length: Length) {
+    let (title, scenario) = SCENARIOS.iter().find(|(title, _)| *title == name).expect("a scenario");
+    let (began, at) = (Instant::now(), now());
+    let Some(verdict) = scenario(length) else { return };
+    println!("{title} ({:.0?}): {verdict}", began.elapsed());
+    assert!(
+        verdict.calls > 0 && verdict.answered + verdict.timed_out + verdict.dropped > 0,
+        "nothing was tried"
+    );
+    assert!(verdict.findings.is_empty(), "{title} (at {at} on Kafka {NEWEST}): {:#?}", verdict.findings);
+    assert_eq!(verdict.failed, 0, "{title}: calls failed");
+}
+
+#[test]
+fn a_share_of_the_scenarios() {
+    for name in [
+        "A scale",
+        "B kill",
+        "D stopped callers",
+        "E nodes killed",
+        "H first call",
+        "I, S responders killed",
+        "J races",
+    ] {
+        play(name, Length::Share);
+    }
+}
+
+#[test]
+#[ignore = "half an hour"]
+fn every_scenario_in_full() {
+    let wanted = std::env::var("MILENA_SCENARIOS").unwrap_or_default();
+    for (name, _) in SCENARIOS {
+        if wanted.is_empty() || wanted.split(',').any(|letter| name.starts_with(letter)) {
+            play(name, Length::Full);
+        }
+    }
+}
