@@ -47,9 +47,9 @@ pub use producer::{Acks, Delivery, Producer, ProducerBuilder, ProducerMetrics, P
 pub use protocol::error_code::ErrorCode;
 pub use record::{Compression, Headers, OwnedRecord, Record, RecordView, TimestampType};
 pub use request_reply::{
-    Answer, Call, CallFuture, CallToken, ErrorReply, Event, IntoAnswer, PendingCall, Refusal, Reply,
-    ReplyAllocator, Request, Requester, RequesterBuilder, RequesterMetrics, Responder, ResponderBuilder,
-    ResponderMetrics, Status,
+    Answer, Call, CallFuture, CallToken, ErrorReply, Event, GatherCall, Gathered, GroupReply, IntoAnswer,
+    PendingCall, Refusal, Reply, ReplyAllocator, ReplyStream, Request, Requester, RequesterBuilder,
+    RequesterMetrics, Responder, ResponderBuilder, ResponderMetrics, Status, StreamCall,
 };
 pub use state::consumer::{
     ConsumerMetrics, ConsumerNodeMetrics, IsolationLevel, Offset, OffsetReset, PositionReset, ResetReason,

@@ -4,8 +4,11 @@ mod answer;
 mod attempts;
 mod call;
 mod config;
+mod gather;
 mod home;
+mod inbox;
 mod incoming;
+mod many;
 mod metrics;
 mod opening;
 mod pending;
@@ -17,18 +20,21 @@ mod room;
 mod serve;
 #[cfg(test)]
 mod simulation;
+mod stream;
 mod token;
 
 pub use allocator::ReplyAllocator;
 pub use answer::{Answer, ErrorReply, IntoAnswer, Refusal, Status};
 pub use call::{Call, CallFuture};
 pub use config::RequesterBuilder;
+pub use gather::{GatherCall, Gathered, GroupReply};
 pub use incoming::{Event, Request};
 pub use metrics::{RequesterMetrics, ResponderMetrics};
 pub use pending::PendingCall;
 pub use reply::Reply;
 pub use requester::Requester;
 pub use responder::{Responder, ResponderBuilder};
+pub use stream::{ReplyStream, StreamCall};
 pub use token::CallToken;
 
 use crate::client::Client;

@@ -6,12 +6,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::attempts::Attempts;
+use super::many::cancel;
 use super::reply::Reply;
 use super::requester::Requester;
 use super::room::Place;
 use super::token::CallToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::{Delivery, ProducerTopic};
+use crate::state::reply::answerers::Known;
 use crate::state::reply::router::Ticket;
 
 /// A call whose request was handed to the producer; a future of the reply. Made by [`Call::send`](crate::Call::send) and
@@ -58,6 +60,10 @@ pub(super) struct Waiting {
     pub(super) _place: Place,
     /// What becomes of the last attempt.
     pub(super) delivery: Option<Delivery>,
+    /// Where the request was written.
+    pub(super) partition: Option<i32>,
+    /// Of the topic, when the call began.
+    pub(super) known: Known,
     pub(super) attempts: Option<Box<Attempts>>,
     /// A request was handed to the producer.
     pub(super) appended: bool,
@@ -107,6 +113,7 @@ impl Waiting {
                 Err(_) => "ended",
             },
         );
+        self.learn(&outcome);
         outcome.map_err(|error| {
             if !error.is_timeout() {
                 return error;
@@ -125,6 +132,21 @@ impl Waiting {
     }
 }
 
+impl Waiting {
+    /// The outcome shows who answers on the topic, or that nobody does.
+    fn learn(&self, outcome: &Result<Reply>) {
+        let Some(topic) = &self.topic else { return };
+        let answerers = || self.requester.inner.shared.state();
+        match outcome {
+            Ok(reply) if self.known.learns_from(reply.answerer()) => {
+                answerers().answerers.handle_answer(topic.name(), reply.answerer());
+            }
+            Err(error) if error.is_timeout() => answerers().answerers.handle_silence(topic.name()),
+            _ => {}
+        }
+    }
+}
+
 impl Future for Waiting {
     type Output = Result<Reply>;
 
@@ -140,7 +162,7 @@ impl Future for Waiting {
                 this.delivery = None;
                 match sent {
                     // The reply may come until the deadline.
-                    Ok(_) => this.possible = true,
+                    Ok(written) => (this.possible, this.partition) = (true, Some(written.partition)),
                     Err(error) => this.attempt_failed(error)?,
                 }
             }
@@ -160,7 +182,13 @@ impl Drop for Waiting {
     /// Takes the call out of the table when its caller goes away.
     fn drop(&mut self) {
         if !self.ended {
-            self.requester.inner.shared.give_up(self.ticket, false);
+            let shared = &self.requester.inner.shared;
+            if shared.give_up(self.ticket, false)
+                && let Some(topic) = &self.topic
+            {
+                let id = shared.state().router.id(self.ticket);
+                cancel(&self.requester, topic, self.partition, &id);
+            }
         }
     }
 }

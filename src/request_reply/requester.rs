@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::RequesterMetrics;
 use super::call::{A_YEAR, Call};
 use super::config::RequesterBuilder;
+use super::inbox::Waiter;
 use super::opening::Opening;
 use super::pending::{PendingCall, Waiting};
 use super::reader::{self, EndAll, Shared};
@@ -19,6 +20,7 @@ use crate::network::task::TaskSet;
 use crate::producer::Producer;
 use crate::record::Record;
 use crate::state::consumer::OffsetReset;
+use crate::state::reply::answerers::Known;
 use crate::state::reply::correlation::ReplyCorrelation;
 
 /// Asks over Kafka: sends a request to a topic and waits for the reply to it.
@@ -180,7 +182,7 @@ impl Requester {
             return Err(late());
         }
         let (waiter, reply) = oneshot::channel();
-        let ticket = inner.shared.resume(token, deadline.into_std(), waiter)?;
+        let ticket = inner.shared.resume(token, deadline.into_std(), Waiter::One(waiter))?;
         let waiting = Waiting {
             requester: self.clone(),
             topic: None,
@@ -188,6 +190,8 @@ impl Requester {
             reply,
             _place: place,
             delivery: None,
+            partition: None,
+            known: Known::default(),
             attempts: None,
             appended: true,
             possible: true,

@@ -5,7 +5,7 @@
 //! ignores the other's requests.
 use std::collections::BTreeMap;
 
-use super::dialect::{Capabilities, Dialect};
+use super::dialect::{Capabilities, Dialect, ReadReply};
 
 /// So many replies of one dialect in a row are believed: where services move to milena one by one, one topic has responders of both kinds, and
 /// a request that its responder does not understand is lost.
@@ -20,40 +20,44 @@ pub(crate) struct Answerer {
     pub(crate) capabilities: Capabilities,
 }
 
+impl Answerer {
+    pub(crate) fn of(head: &ReadReply<'_>) -> Self {
+        Self { native: head.dialect == Some(Dialect::Native), capabilities: head.capabilities }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Answerers {
     topics: BTreeMap<Box<str>, Known>,
 }
 
+/// What is known of one topic; by default nothing.
 #[derive(Debug, Clone, Copy, Default)]
-struct Known {
+pub(crate) struct Known {
+    /// How many replies in a row were milena's.
     native: u32,
-    capabilities: Capabilities,
+    /// What its responders can do, as the last of them said.
+    pub(crate) capabilities: Capabilities,
 }
 
-impl Answerers {
-    /// The dialect for the next request on a topic, if the requester leaves it open.
-    pub(crate) fn dialect(&self, topic: &str) -> Dialect {
-        match self.topics.get(topic) {
-            Some(known) if known.native >= BELIEVED => Dialect::Native,
-            _ => Dialect::Auto,
-        }
-    }
-
-    /// What the responders of a topic can do, as the last of them said.
-    pub(crate) fn capabilities(&self, topic: &str) -> Capabilities {
-        self.topics.get(topic).map_or_else(Capabilities::default, |known| known.capabilities)
+impl Known {
+    /// The dialect for the next request, if the requester leaves it open.
+    pub(crate) fn dialect(self) -> Dialect {
+        if self.native >= BELIEVED { Dialect::Native } else { Dialect::Auto }
     }
 
     /// Whether this answer says anything new.
-    pub(crate) fn learns_from(&self, topic: &str, answerer: Answerer) -> bool {
-        match self.topics.get(topic) {
-            Some(known) if answerer.native => {
-                known.native < BELIEVED || known.capabilities != answerer.capabilities
-            }
-            Some(_) => true,
-            None => answerer.native,
+    pub(crate) fn learns_from(self, answerer: Answerer) -> bool {
+        match answerer.native {
+            true => self.native < BELIEVED || self.capabilities != answerer.capabilities,
+            false => self.native > 0,
         }
+    }
+}
+
+impl Answerers {
+    pub(crate) fn known(&self, topic: &str) -> Known {
+        self.topics.get(topic).copied().unwrap_or_default()
     }
 
     /// A call of this topic was answered.
@@ -61,15 +65,14 @@ impl Answerers {
         if !answerer.native {
             return self.handle_silence(topic);
         }
-        if !self.topics.contains_key(topic) {
-            if self.topics.len() == TOPICS {
-                self.topics.clear();
-            }
-            self.topics.insert(topic.into(), Known::default());
+        let native = self.known(topic).native.saturating_add(1);
+        if native == 1 && self.topics.len() == TOPICS {
+            self.topics.clear();
         }
-        if let Some(known) = self.topics.get_mut(topic) {
-            known.native = known.native.saturating_add(1);
-            known.capabilities = answerer.capabilities;
+        let known = Known { native, capabilities: answerer.capabilities };
+        match self.topics.get_mut(topic) {
+            Some(entry) => *entry = known,
+            None => _ = self.topics.insert(topic.into(), known),
         }
     }
 
@@ -89,8 +92,8 @@ mod tests {
     fn learned() -> Answerers {
         let mut answerers = Answerers::default();
         for _ in 0..BELIEVED {
-            assert_eq!(answerers.dialect("t"), Dialect::Auto);
-            assert!(answerers.learns_from("t", NATIVE));
+            assert_eq!(answerers.known("t").dialect(), Dialect::Auto);
+            assert!(answerers.known("t").learns_from(NATIVE));
             answerers.handle_answer("t", NATIVE);
         }
         answerers
@@ -99,29 +102,32 @@ mod tests {
     #[test]
     fn many_replies_of_milena_are_believed_for_their_topic() {
         let answerers = learned();
-        assert_eq!([answerers.dialect("t"), answerers.dialect("u")], [Dialect::Native, Dialect::Auto]);
-        assert!(!answerers.learns_from("t", NATIVE), "nothing new");
+        assert_eq!(
+            [answerers.known("t").dialect(), answerers.known("u").dialect()],
+            [Dialect::Native, Dialect::Auto]
+        );
+        assert!(!answerers.known("t").learns_from(NATIVE), "nothing new");
     }
 
     #[test]
     fn what_a_responder_can_do_is_known_from_its_first_reply() {
         let mut answerers = Answerers::default();
-        assert_eq!(answerers.capabilities("t"), Capabilities::default());
+        assert_eq!(answerers.known("t").capabilities, Capabilities::default());
         answerers.handle_answer("t", NATIVE);
-        assert_eq!(answerers.capabilities("t"), CANCEL);
-        assert!(learned().learns_from("t", Answerer { native: true, ..Answerer::default() }));
+        assert_eq!(answerers.known("t").capabilities, CANCEL);
+        assert!(learned().known("t").learns_from(Answerer { native: true, ..Answerer::default() }));
     }
 
     #[test]
     fn a_call_without_a_reply_and_a_reply_of_another_dialect_forget_it() {
         let (mut silent, mut other) = (learned(), learned());
         silent.handle_silence("t");
-        assert!(other.learns_from("t", Answerer::default()));
+        assert!(other.known("t").learns_from(Answerer::default()));
         other.handle_answer("t", Answerer::default());
         for answerers in [silent, other] {
-            assert_eq!(answerers.dialect("t"), Dialect::Auto);
-            assert_eq!(answerers.capabilities("t"), Capabilities::default());
-            assert!(!answerers.learns_from("t", Answerer::default()));
+            assert_eq!(answerers.known("t").dialect(), Dialect::Auto);
+            assert_eq!(answerers.known("t").capabilities, Capabilities::default());
+            assert!(!answerers.known("t").learns_from(Answerer::default()));
         }
     }
 
@@ -131,7 +137,7 @@ mod tests {
         for n in 0..10 * BELIEVED {
             let native = n % BELIEVED != 0;
             answerers.handle_answer("t", Answerer { native, ..Answerer::default() });
-            assert_eq!(answerers.dialect("t"), Dialect::Auto);
+            assert_eq!(answerers.known("t").dialect(), Dialect::Auto);
         }
     }
 

@@ -77,12 +77,13 @@ impl Incoming {
         }
     }
 
-    /// A record of the answer was read at this partition and offset; `size` is that of its value, if it has one.
+    /// A record of the answer was read at this partition and offset, with a null value or another, and takes so many bytes.
     pub(crate) fn handle_reply(
         &mut self,
         head: &ReadReply<'_>,
         at: (i32, i64),
-        size: Option<usize>,
+        null: bool,
+        size: usize,
     ) -> Meaning {
         self.credited |= head.capabilities.credit;
         if let Some(name) = head.responder {
@@ -104,12 +105,12 @@ impl Incoming {
             None if self.seen.get(&at.0).is_some_and(|&seen| at.1 <= seen) => return Meaning::Repeated,
             None => _ = self.seen.insert(at.0, at.1),
         }
-        if size.is_none() && head.end && (self.next > 0 || head.sequence.is_some()) {
+        if null && head.end && (self.next > 0 || head.sequence.is_some()) {
             return Meaning::End;
         }
         self.next += 1;
         self.waiting += 1;
-        self.bytes += size.unwrap_or(0);
+        self.bytes += size;
         if self.waiting > self.window && self.bytes > self.max_bytes {
             return Meaning::Breaks(Broken::TooMuch);
         }
@@ -168,7 +169,7 @@ mod tests {
             [(0, false, Item), (1, false, Item), (0, false, Repeated), (1, false, Repeated), (2, true, Last)]
         {
             // A repeated one has another place in the log, if its responder wrote it again.
-            assert_eq!(stream.handle_reply(&native(sequence, end), (0, 7), Some(1)), meaning);
+            assert_eq!(stream.handle_reply(&native(sequence, end), (0, 7), false, 1), meaning);
         }
     }
 
@@ -176,9 +177,9 @@ mod tests {
     fn a_gap_breaks_a_stream_also_before_its_end() {
         for end in [false, true] {
             let mut stream = stream();
-            assert_eq!(stream.handle_reply(&native(0, false), (0, 0), Some(1)), Item);
+            assert_eq!(stream.handle_reply(&native(0, false), (0, 0), false, 1), Item);
             let gap = Breaks(Gap { expected: 1, found: 2 });
-            assert_eq!(stream.handle_reply(&native(2, end), (0, 1), None), gap);
+            assert_eq!(stream.handle_reply(&native(2, end), (0, 1), true, 0), gap);
         }
     }
 
@@ -186,10 +187,10 @@ mod tests {
     fn an_execution_that_came_out_shorter_is_no_end() {
         let mut stream = stream();
         for sequence in 0..3 {
-            stream.handle_reply(&native(sequence, false), (0, 0), Some(1));
+            stream.handle_reply(&native(sequence, false), (0, 0), false, 1);
         }
         let gap = Breaks(Gap { expected: 3, found: 1 });
-        assert_eq!(stream.handle_reply(&native(1, true), (0, 9), Some(1)), gap);
+        assert_eq!(stream.handle_reply(&native(1, true), (0, 9), false, 1), gap);
     }
 
     #[test]
@@ -197,66 +198,70 @@ mod tests {
         let other = |sequence| ReadReply { responder: Some(b"g/2"), ..native(sequence, false) };
         for sequence in [0, 1] {
             let mut stream = stream();
-            assert_eq!(stream.handle_reply(&native(0, false), (0, 0), Some(1)), Item);
+            assert_eq!(stream.handle_reply(&native(0, false), (0, 0), false, 1), Item);
             assert_eq!(
-                stream.handle_reply(&other(sequence), (0, 1), Some(1)),
+                stream.handle_reply(&other(sequence), (0, 1), false, 1),
                 Breaks(OtherResponder),
                 "even where its numbers go on"
             );
         }
-        assert_eq!(stream().handle_reply(&other(0), (0, 0), Some(1)), Item, "whoever is first");
+        assert_eq!(stream().handle_reply(&other(0), (0, 0), false, 1), Item, "whoever is first");
     }
 
     #[test]
     fn an_end_without_an_item_is_no_item() {
         let mut stream = stream();
-        assert_eq!(stream.handle_reply(&native(0, false), (0, 0), Some(1)), Item);
-        assert_eq!(stream.handle_reply(&native(1, true), (0, 1), None), End);
-        assert_eq!(self::stream().handle_reply(&native(0, true), (0, 0), None), End, "an empty stream");
-        assert_eq!(self::stream().handle_reply(&native(0, false), (0, 0), None), Item, "an item that is null");
+        assert_eq!(stream.handle_reply(&native(0, false), (0, 0), false, 1), Item);
+        assert_eq!(stream.handle_reply(&native(1, true), (0, 1), true, 0), End);
+        assert_eq!(self::stream().handle_reply(&native(0, true), (0, 0), true, 0), End, "an empty stream");
+        assert_eq!(
+            self::stream().handle_reply(&native(0, false), (0, 0), true, 0),
+            Item,
+            "an item that is null"
+        );
     }
 
     #[test]
     fn a_null_that_is_disposed_is_an_item_only_if_it_is_the_first() {
         let mut stream = stream();
-        assert_eq!(stream.handle_reply(&nest(false), (0, 5), Some(1)), Item);
-        assert_eq!(stream.handle_reply(&nest(false), (0, 5), Some(1)), Repeated, "read again");
-        assert_eq!(stream.handle_reply(&nest(true), (0, 6), None), End);
-        assert_eq!(self::stream().handle_reply(&nest(true), (0, 5), None), Last);
+        assert_eq!(stream.handle_reply(&nest(false), (0, 5), false, 1), Item);
+        assert_eq!(stream.handle_reply(&nest(false), (0, 5), false, 1), Repeated, "read again");
+        assert_eq!(stream.handle_reply(&nest(true), (0, 6), true, 0), End);
+        assert_eq!(self::stream().handle_reply(&nest(true), (0, 5), true, 0), Last);
     }
 
     #[test]
     fn records_that_nobody_counted_are_known_by_partition_and_offset() {
         let mut stream = stream();
-        assert_eq!(stream.handle_reply(&nest(false), (0, 5), Some(1)), Item);
-        assert_eq!(stream.handle_reply(&nest(false), (1, 3), Some(1)), Item);
-        assert_eq!(stream.handle_reply(&nest(false), (1, 2), Some(1)), Repeated);
+        assert_eq!(stream.handle_reply(&nest(false), (0, 5), false, 1), Item);
+        assert_eq!(stream.handle_reply(&nest(false), (1, 3), false, 1), Item);
+        assert_eq!(stream.handle_reply(&nest(false), (1, 2), false, 1), Repeated);
     }
 
     #[test]
     fn an_error_is_the_end_whatever_its_number() {
         let mut stream = stream();
         let error = ReadReply { error: Some((2, b"no")), ..native(9, true) };
-        assert_eq!(stream.handle_reply(&error, (0, 0), None), Refused);
+        assert_eq!(stream.handle_reply(&error, (0, 0), true, 0), Refused);
         let error = ReadReply { error: Some((2, b"no")), ..nest(false) };
-        assert_eq!(self::stream().handle_reply(&error, (0, 0), None), Refused);
+        assert_eq!(self::stream().handle_reply(&error, (0, 0), true, 0), Refused);
     }
 
     #[test]
     fn who_says_no_end_and_knows_no_streams_answers_with_one_record() {
         for dialect in [Dialect::Spring, Dialect::Quarkus] {
             let mut stream = Incoming::new(4, ROOM, dialect);
-            assert_eq!(stream.handle_reply(&nest(false), (0, 0), Some(1)), Last);
+            assert_eq!(stream.handle_reply(&nest(false), (0, 0), false, 1), Last);
         }
         let quarkus = ReadReply { dialect: Some(Dialect::Quarkus), ..ReadReply::default() };
-        assert_eq!(stream().handle_reply(&quarkus, (0, 0), Some(1)), Last);
+        assert_eq!(stream().handle_reply(&quarkus, (0, 0), false, 1), Last);
     }
 
     #[test]
     fn credit_is_granted_when_half_of_the_window_is_taken() {
         let mut stream = stream();
         for sequence in 0..4 {
-            stream.handle_reply(&native(sequence, false), (0, 0), Some(1));
+            stream.handle_reply(&native(sequence, false), (0, 0), false, 1);
         }
         let granted = std::array::from_fn(|_| {
             stream.handle_taken(1);
@@ -270,7 +275,7 @@ mod tests {
     fn who_knows_no_credit_gets_none() {
         let mut stream = stream();
         for offset in 0..8 {
-            stream.handle_reply(&nest(false), (0, offset), Some(1));
+            stream.handle_reply(&nest(false), (0, offset), false, 1);
             stream.handle_taken(1);
             assert_eq!(stream.poll_credit(), None);
         }
@@ -280,13 +285,13 @@ mod tests {
     fn what_was_asked_for_may_be_large_and_what_was_not_may_not() {
         let mut stream = stream();
         for sequence in 0..4 {
-            assert_eq!(stream.handle_reply(&native(sequence, false), (0, 0), Some(ROOM)), Item);
+            assert_eq!(stream.handle_reply(&native(sequence, false), (0, 0), false, ROOM), Item);
         }
-        assert_eq!(stream.handle_reply(&native(4, false), (0, 0), Some(0)), Breaks(TooMuch));
+        assert_eq!(stream.handle_reply(&native(4, false), (0, 0), false, 0), Breaks(TooMuch));
         let mut stream = self::stream();
         for offset in 0..ROOM as i64 {
-            assert_eq!(stream.handle_reply(&nest(false), (0, offset), Some(1)), Item);
+            assert_eq!(stream.handle_reply(&nest(false), (0, offset), false, 1), Item);
         }
-        assert_eq!(stream.handle_reply(&nest(false), (0, 1000), Some(1)), Breaks(TooMuch));
+        assert_eq!(stream.handle_reply(&nest(false), (0, 1000), false, 1), Breaks(TooMuch));
     }
 }
