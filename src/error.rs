@@ -50,6 +50,8 @@ pub enum ErrorKind {
     Corrupt,
     /// The position to read from is not in the log, and no reset policy covers it.
     Position,
+    /// The value of a message cannot be encoded or decoded.
+    Message,
     /// A request was answered with an error by the responder's application.
     Reply,
     /// What a call waited for cannot come any more: its reply topic was deleted, or deleted and created again.

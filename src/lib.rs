@@ -47,10 +47,13 @@ pub use producer::{Acks, Delivery, Producer, ProducerBuilder, ProducerMetrics, P
 pub use protocol::error_code::ErrorCode;
 pub use record::{Compression, Headers, OwnedRecord, Record, RecordView, TimestampType};
 pub use request_reply::{
-    Answer, Call, CallFuture, CallToken, ErrorReply, Event, GatherCall, Gathered, GroupReply, IntoAnswer,
-    PendingCall, Refusal, Reply, ReplyAllocator, ReplyStream, Request, Requester, RequesterBuilder,
-    RequesterMetrics, Responder, ResponderBuilder, ResponderMetrics, Status, StreamCall,
+    Answer, AnswerSink, AnswerStream, Answers, Call, CallFuture, CallToken, CodecError, Decode, Encode,
+    ErrorReply, Event, FromRequest, GatherCall, Gathered, GroupReply, IntoAnswer, IntoAnswers, PendingCall,
+    Refusal, Reply, ReplyAllocator, ReplyStream, Request, Requester, RequesterBuilder, RequesterMetrics,
+    Responder, ResponderBuilder, ResponderMetrics, Status, StreamCall,
 };
+#[cfg(feature = "json")]
+pub use request_reply::{Json, json};
 pub use state::consumer::{
     ConsumerMetrics, ConsumerNodeMetrics, IsolationLevel, Offset, OffsetReset, PositionReset, ResetReason,
 };

@@ -68,6 +68,22 @@ impl ConsumerHandle {
         self.begin_commit(false)
     }
 
+    /// Gives up what was told to be revoked, of a consumer that [holds](super::ConsumerBuilder::hold_revoked) it.
+    pub(crate) fn release(&self) {
+        let released = self.shared.command_all(|inner, now| {
+            if let Some(membership) = &mut inner.membership {
+                membership.release(&mut inner.machine, now);
+            }
+        });
+        // Of a consumer that is closed nothing is held.
+        drop(released);
+    }
+
+    /// Why the consumer is in no group any more, unless it was closed.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.shared.lock().membership.as_ref().and_then(|membership| membership.failure().cloned())
+    }
+
     pub(super) fn begin_commit(&self, all: bool) -> Commit {
         let begun = self.shared.command_all(|inner, now| {
             let membership = inner.membership.as_mut().ok_or_else(groupless)?;

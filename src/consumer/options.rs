@@ -26,6 +26,7 @@ pub(super) struct GroupOptions {
     auto_commit: bool,
     auto_commit_interval: Duration,
     auto_store: bool,
+    hold_revoked: bool,
     protocol: GroupProtocol,
     remote_assignor: Option<Arc<str>>,
     pub(super) regex: Option<Arc<str>>,
@@ -45,6 +46,7 @@ impl Default for GroupOptions {
             auto_commit: true,
             auto_commit_interval: Duration::from_secs(5),
             auto_store: true,
+            hold_revoked: false,
             protocol: GroupProtocol::Classic,
             remote_assignor: None,
             regex: None,
@@ -187,6 +189,21 @@ impl ConsumerBuilder {
         self.group.auto_store = enable;
         self
     }
+
+    /// Keeps what is to be given up until [`ConsumerHandle::release`](super::ConsumerHandle::release), while reading goes on.
+    pub(crate) fn hold_revoked(mut self) -> Self {
+        self.group.hold_revoked = true;
+        self
+    }
+
+    /// Divides partitions so that those that stay are read through a rebalance.
+    pub(crate) fn cooperative(self) -> Self {
+        self.assignors([Arc::new(CooperativeStickyAssignor::default()) as _])
+    }
+
+    pub(crate) fn commit_interval(&self) -> Duration {
+        self.group.auto_commit_interval
+    }
 }
 
 impl GroupOptions {
@@ -288,6 +305,7 @@ impl GroupOptions {
         let habits = Habits {
             auto_commit: self.auto_commit.then_some(self.auto_commit_interval),
             auto_store: self.auto_store,
+            hold_revoked: self.hold_revoked,
             // What is left is for the last commit and the way to the coordinator.
             revoke_within: rebalance_timeout * 3 / 4,
             commit_within: config.request_timeout,

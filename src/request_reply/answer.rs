@@ -3,6 +3,10 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::answer_stream::AnswerStream;
+use super::message::Encode;
+use crate::state::reply::dialect::nest_message;
+
 /// The outcome of a request as a number: the codes of gRPC, which most people know.
 ///
 /// It travels in the header `rpc-status`. Callers of other dialects see the message only.
@@ -150,13 +154,64 @@ impl Answer {
 pub struct Refusal {
     status: Status,
     message: String,
+    nature: Nature,
+}
+
+/// What else is done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nature {
+    /// It is the answer.
+    Answer,
+    /// The handler may run again.
+    Passing,
+    /// Somebody should look at the record, or at the handler.
+    Poison,
+    /// The same, and it is counted.
+    Panic,
 }
 
 impl Refusal {
     /// An error reply with this status and message. [`Status::OK`] is no error and becomes [`Status::UNKNOWN`].
     pub fn new(status: Status, message: impl Into<String>) -> Self {
         let status = if status == Status::OK { Status::UNKNOWN } else { status };
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), nature: Nature::Answer }
+    }
+
+    /// Says that the same request may succeed a little later: the handler is run again, as
+    /// [`ResponderBuilder::retries`](super::ResponderBuilder::retries) says, and the caller gets the error when that did not help.
+    ///
+    /// ```
+    /// use milena::{Refusal, Status};
+    ///
+    /// let refusal = Refusal::new(Status::UNAVAILABLE, "the database restarts").retriable();
+    /// assert!(refusal.is_retriable());
+    /// ```
+    pub fn retriable(mut self) -> Self {
+        self.nature = Nature::Passing;
+        self
+    }
+
+    /// Whether the handler may run again.
+    pub fn is_retriable(&self) -> bool {
+        self.nature == Nature::Passing
+    }
+
+    pub(super) fn poison(mut self) -> Self {
+        self.nature = Nature::Poison;
+        self
+    }
+
+    pub(super) fn panicked() -> Self {
+        Self { nature: Nature::Panic, ..Self::new(Status::INTERNAL, "the handler panicked") }
+    }
+
+    pub(super) fn is_panic(&self) -> bool {
+        self.nature == Nature::Panic
+    }
+
+    /// Whether it is what the handler answers, and not a failure.
+    pub(super) fn is_answer(&self) -> bool {
+        self.nature == Nature::Answer
     }
 
     /// The status.
@@ -176,23 +231,21 @@ impl<E: fmt::Display> From<E> for Refusal {
     }
 }
 
-/// What a handler may return: bytes, text, nothing (a null value), an [`Answer`], or a `Result` of one of these.
+/// One answer: bytes, text, nothing (a null value), an [`Answer`], whatever can be [encoded](Encode), or a `Result` of one of
+/// these.
 pub trait IntoAnswer {
     /// Converts it.
     fn into_answer(self) -> Result<Answer, Refusal>;
 }
 
-macro_rules! bytes_answer {
-    ($($type:ty)*) => {$(
-        impl IntoAnswer for $type {
-            fn into_answer(self) -> Result<Answer, Refusal> {
-                Ok(Answer::new(self))
-            }
-        }
-    )*};
+impl<E: Encode> IntoAnswer for E {
+    fn into_answer(self) -> Result<Answer, Refusal> {
+        let unwritable =
+            |error| Refusal::new(Status::INTERNAL, format!("the answer cannot be written: {error}"));
+        let value = self.encode().map_err(|error| unwritable(error).poison())?;
+        Ok(Answer { value, ..Answer::default() })
+    }
 }
-
-bytes_answer! { Bytes Vec<u8> String &'static str &'static [u8] }
 
 impl IntoAnswer for Answer {
     fn into_answer(self) -> Result<Answer, Refusal> {
@@ -219,6 +272,40 @@ impl<T: IntoAnswer, E: Into<Refusal>> IntoAnswer for Result<T, E> {
     }
 }
 
+/// What a handler may return: whatever is [one answer](IntoAnswer), an [`AnswerStream`], or a `Result` of it.
+pub trait IntoAnswers {
+    /// Converts it.
+    fn into_answers(self) -> Result<Answers, Refusal>;
+}
+
+/// What a handler answers: one [`Answer`], or an [`AnswerStream`].
+#[derive(Debug)]
+pub struct Answers(pub(super) Inner);
+
+#[derive(Debug)]
+pub(super) enum Inner {
+    One(Answer),
+    Many(AnswerStream),
+}
+
+impl<A: IntoAnswer> IntoAnswers for A {
+    fn into_answers(self) -> Result<Answers, Refusal> {
+        self.into_answer().map(|answer| Answers(Inner::One(answer)))
+    }
+}
+
+impl IntoAnswers for AnswerStream {
+    fn into_answers(self) -> Result<Answers, Refusal> {
+        Ok(Answers(Inner::Many(self)))
+    }
+}
+
+impl<E: Into<Refusal>> IntoAnswers for Result<AnswerStream, E> {
+    fn into_answers(self) -> Result<Answers, Refusal> {
+        self.map_err(Into::into)?.into_answers()
+    }
+}
+
 /// The source of an [`Error`](crate::Error) of kind [`Reply`](crate::ErrorKind::Reply): what the responder answered
 /// instead of a value.
 ///
@@ -234,11 +321,22 @@ impl<T: IntoAnswer, E: Into<Refusal>> IntoAnswer for Result<T, E> {
 pub struct ErrorReply {
     status: Status,
     message: String,
+    raw: Option<String>,
 }
 
 impl ErrorReply {
     pub(super) fn new(status: u16, message: &[u8]) -> Self {
-        Self { status: Status(status), message: String::from_utf8_lossy(message).into_owned() }
+        let message = String::from_utf8_lossy(message).into_owned();
+        Self { status: Status(status), message, raw: None }
+    }
+
+    /// What a NestJS responder sends is mostly a JSON object, `{"status":"error","message":..}`.
+    pub(super) fn of_nest(status: u16, error: &[u8]) -> Self {
+        let plain = Self::new(status, error);
+        match nest_message(&plain.message) {
+            Some(message) => Self { message, raw: Some(plain.message), ..plain },
+            None => plain,
+        }
     }
 
     /// The responder's status; [`Status::UNKNOWN`] where its dialect has none.
@@ -246,10 +344,15 @@ impl ErrorReply {
         self.status
     }
 
-    /// The responder's message. A NestJS responder sends a JSON object, `{"status":"error","message":..}`; it is given as
-    /// it came.
+    /// The responder's message. Of the JSON object that a NestJS responder sends, it is the member `message`, if that is a
+    /// string.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// The error as it came: the whole object, if a NestJS responder sent one.
+    pub fn raw(&self) -> &str {
+        self.raw.as_deref().unwrap_or(&self.message)
     }
 }
 

@@ -79,14 +79,32 @@ pub struct ResponderMetrics {
     pub refused: u64,
     /// Handlers that panicked.
     pub panicked: u64,
+    /// Times that a handler was run again after a retriable error.
+    pub retried: u64,
+    /// Requests whose caller called them off while they ran.
+    pub cancelled: u64,
+    /// Requests that came again and were not executed again.
+    pub deduplicated: u64,
+    /// Dead letters that were acknowledged.
+    pub dead_letters: u64,
     /// Requests that were skipped because their caller has given up.
     pub expired: u64,
     /// Requests that were not handled because their reply address cannot be read or is not allowed.
     pub unanswerable: u64,
     /// Records on topics without a handler for their kind.
     pub unhandled: u64,
-    /// Replies that could not be written.
+    /// Replies whose topic or partition does not exist.
+    pub unroutable: u64,
+    /// Replies and dead letters that could not be written, or not in time.
     pub lost: u64,
+    /// Handlers that were cut off when it was closed, as they took longer than the drain timeout.
+    pub cut_off: u64,
     /// Handlers that run now, replies on their way included.
     pub running: u64,
+    /// Partitions that the group gave to it, in all.
+    pub assigned: u64,
+    /// Partitions that the group asked back, and that were given up in good order.
+    pub revoked: u64,
+    /// Partitions that the group took away without asking.
+    pub lost_partitions: u64,
 }

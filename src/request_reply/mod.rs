@@ -1,34 +1,49 @@
 //! Calls over Kafka: a requester asks, a responder answers, and no reply is lost to a rebalance.
 mod allocator;
 mod answer;
+mod answer_stream;
+mod answering;
 mod attempts;
 mod call;
 mod config;
+mod dead_letter;
 mod gather;
+mod handler;
 mod home;
 mod inbox;
 mod incoming;
+mod intake;
+#[cfg(feature = "json")]
+mod json;
 mod many;
+mod message;
 mod metrics;
 mod opening;
+mod output;
 mod pending;
 mod reader;
 mod reply;
 mod requester;
 mod responder;
 mod room;
+mod running;
 mod serve;
 #[cfg(test)]
 mod simulation;
 mod stream;
 mod token;
+mod writer;
 
 pub use allocator::ReplyAllocator;
-pub use answer::{Answer, ErrorReply, IntoAnswer, Refusal, Status};
+pub use answer::{Answer, Answers, ErrorReply, IntoAnswer, IntoAnswers, Refusal, Status};
+pub use answer_stream::{AnswerSink, AnswerStream};
 pub use call::{Call, CallFuture};
 pub use config::RequesterBuilder;
 pub use gather::{GatherCall, Gathered, GroupReply};
 pub use incoming::{Event, Request};
+#[cfg(feature = "json")]
+pub use json::{Json, json};
+pub use message::{CodecError, Decode, Encode, FromRequest};
 pub use metrics::{RequesterMetrics, ResponderMetrics};
 pub use pending::PendingCall;
 pub use reply::Reply;
@@ -45,8 +60,8 @@ impl Client {
         RequesterBuilder::new(self.clone())
     }
 
-    /// Options of a responder, which answers requests. The name of its group appears in logs; responders of one name do
-    /// not yet share topics by themselves, see [`ResponderBuilder::share`].
+    /// Options of a responder, which answers requests, as a member of a consumer group: responders of one group share the
+    /// partitions of the request topics, and what one leaves unfinished the others answer.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

@@ -1,10 +1,11 @@
 //! What a call gives.
 use crate::consumer::ConsumerRecord;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::record::Headers;
 use crate::state::reply::answerers::Answerer;
+use crate::state::reply::dialect::{Dialect, read_reply};
 
-use super::ErrorReply;
+use super::{Decode, ErrorReply};
 
 /// The reply to a request.
 ///
@@ -39,6 +40,27 @@ impl Reply {
         String::from_utf8_lossy(self.value())
     }
 
+    /// The value, decoded.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Message`]: the value is something else.
+    pub fn decode<D: Decode>(&self) -> Result<D> {
+        D::decode(self.record.value()).map_err(|error| {
+            Error::new(ErrorKind::Message, "the reply cannot be read")
+                .on_partition(self.record.topic(), self.record.partition())
+                .caused_by(error)
+        })
+    }
+
+    /// The value, read from JSON as [`Json`](super::Json) does; feature `json`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Message`]: the value is something else.
+    #[cfg(feature = "json")]
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        self.decode().map(|super::Json(value)| value)
+    }
+
     /// The key; replies mostly have none.
     pub fn key(&self) -> Option<&[u8]> {
         self.record.key()
@@ -63,8 +85,12 @@ impl AsRef<[u8]> for Reply {
 
 /// The error that an error reply becomes.
 pub(super) fn refused(record: &ConsumerRecord, status: u16, message: &[u8]) -> Error {
+    let reply = match read_reply(record.headers()).dialect {
+        Some(Dialect::Nest) => ErrorReply::of_nest(status, message),
+        _ => ErrorReply::new(status, message),
+    };
     Error::new(ErrorKind::Reply, "the responder answered with an error")
         .on_partition(record.topic(), record.partition())
         .retriable(false)
-        .caused_by(ErrorReply::new(status, message))
+        .caused_by(reply)
 }

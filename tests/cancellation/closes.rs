@@ -114,7 +114,7 @@ async fn asked(
     client: &Client,
     state: State,
 ) -> (milena::Requester, Arc<milena::Responder>, Option<Call>) {
-    let handler = |_| tokio::time::sleep(ANSWER);
+    let handler = |_: milena::Request| tokio::time::sleep(ANSWER);
     let responder = client.responder("r").on_request("asked", handler).start().await.unwrap();
     let requester = client.requester().build().await.unwrap();
     let mut call = None;

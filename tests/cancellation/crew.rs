@@ -59,7 +59,7 @@ pub(crate) async fn cluster(builder: BrokerBuilder) -> Broker {
 impl Crew {
     /// `answer` is how long a handler takes.
     pub(crate) async fn new(client: Client, answer: Duration) -> Self {
-        let handler = move |_| tokio::time::sleep(answer);
+        let handler = move |_: milena::Request| tokio::time::sleep(answer);
         let partitions = [("t", 0), ("t", 1), ("nowhere", 0)];
         Self {
             producer: client.producer().linger(Duration::from_secs(1)).build().await.unwrap(),

@@ -16,6 +16,7 @@ mod groups;
 mod idle;
 mod legacy;
 mod produce;
+mod responders;
 mod sample;
 mod versions;
 

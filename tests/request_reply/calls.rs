@@ -92,7 +92,7 @@ async fn an_error_of_the_handler_comes_back_with_its_status() {
 #[tokio::test]
 async fn an_answer_that_is_too_large_becomes_an_error_reply() {
     let stage = Stage::new(1).await;
-    let responder = stage.client.responder("large").on_request("sum", async |_| vec![b'x'; 3 << 20]);
+    let responder = stage.client.responder("large").on_request("sum", async |_: Request| vec![b'x'; 3 << 20]);
     let _responder = responder.start().await.unwrap();
     let error = stage.requester().await.request("sum", "").await.unwrap_err();
     let reply = error.source().unwrap().downcast_ref::<ErrorReply>().unwrap();
@@ -102,8 +102,9 @@ async fn an_answer_that_is_too_large_becomes_an_error_reply() {
 #[tokio::test]
 async fn a_repeated_reply_ends_its_call_once() {
     let stage = Stage::new(1).await;
-    // Two responders without shares both answer everything.
-    let (_first, _second) = (stage.adder().await, stage.adder().await);
+    // Two groups both answer everything.
+    let other = stage.client.responder("others").on_request("sum", add).start();
+    let (_first, _second) = (stage.adder().await, other.await.unwrap());
     let requester = stage.requester().await;
     for _ in 0..5 {
         assert_eq!(requester.request("sum", "1,2").await.unwrap().text(), "3");

@@ -2,6 +2,7 @@
 mod calls;
 mod ends;
 mod faults;
+mod group;
 mod responder;
 
 use std::error::Error as _;
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use milena::broker::{Api, Broker};
 use milena::{
-    Client, Connector, Dialect, ErrorKind, ErrorReply, Offset, Record, Refusal, Reply, Request, Requester,
-    Responder, Status, TopicPartition,
+    Client, Connector, Dialect, ErrorKind, ErrorReply, Event, Offset, Record, Refusal, Reply, Request,
+    Requester, Responder, Status, TopicPartition,
 };
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;

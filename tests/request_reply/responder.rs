@@ -53,7 +53,7 @@ async fn requests_without_reply_address_are_events() {
         .client
         .responder("both")
         .on_request("sum", add)
-        .on_event("sum", move |event| {
+        .on_event("sum", move |event: Event| {
             assert_eq!(event.value(), b"happened");
             count.fetch_add(1, SeqCst);
             tell.notify_one();

@@ -112,6 +112,7 @@ impl Plan {
         let habits = membership::Settings {
             auto_commit: random.random_bool(0.8).then(|| millis(random, 100..3000)),
             auto_store: random.random_bool(0.7),
+            hold_revoked: false,
             revoke_within: plan.rebalance_timeout * 3 / 4,
             commit_within: self.request_timeout,
         };

@@ -41,6 +41,9 @@ pub(crate) struct Settings {
     pub(crate) auto_commit: Option<Duration>,
     /// What one call handed out is finished when the next is made.
     pub(crate) auto_store: bool,
+    /// What is to be given up is kept until [`Membership::release`], not until the next call: work on it goes on while other
+    /// partitions are read.
+    pub(crate) hold_revoked: bool,
     /// How long the application may take to be done with what is to be given up.
     pub(crate) revoke_within: Duration,
     pub(crate) commit_within: Duration,
@@ -183,7 +186,16 @@ impl Membership {
         {
             progress.finish();
         }
-        if std::mem::take(&mut self.told) {
+        if !self.settings.hold_revoked {
+            self.release(reader, now);
+        }
+    }
+
+    /// The application is done with what it was told to give up, unless it has not been told of all of it yet.
+    pub(crate) fn release(&mut self, reader: &mut Consumer, now: Instant) {
+        let untold = self.settings.hold_revoked
+            && self.notices.iter().any(|notice| matches!(notice, Notice::Revoked(_)));
+        if !untold && std::mem::take(&mut self.told) {
             self.give_up(reader, now);
         }
     }

@@ -5,9 +5,11 @@
 
 pub(crate) mod answerers;
 pub(crate) mod correlation;
+pub(crate) mod dedupe;
 pub(crate) mod dialect;
 pub(crate) mod gather;
 pub(crate) mod homes;
+pub(crate) mod intake;
 pub(crate) mod lost;
 pub(crate) mod router;
 pub(crate) mod stream;

@@ -12,9 +12,11 @@
 //! can do (`rpc-caps`).
 //!
 //! Every reader here takes any bytes: headers come from strangers.
+mod nest_error;
 mod reply;
 mod request;
 
+pub(crate) use nest_error::nest_message;
 pub(crate) use reply::{ReadReply, ReplyHead, read_reply};
 pub(crate) use request::{
     Asked, Control, ControlKind, Kind, Origin, ReplyAddress, RequestHead, control_headers, read_request,
