@@ -2,8 +2,11 @@
 mod calls;
 mod ends;
 mod faults;
+mod gather;
 mod group;
 mod responder;
+mod scribe;
+mod streams;
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -12,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use milena::broker::{Api, Broker};
 use milena::{
-    Client, Connector, Dialect, ErrorKind, ErrorReply, Event, Offset, Record, Refusal, Reply, Request,
-    Requester, Responder, Status, TopicPartition,
+    AnswerStream, Client, Connector, Dialect, ErrorKind, ErrorReply, Event, Gathered, GroupReply, Offset,
+    Producer, Record, Refusal, Reply, ReplyStream, Request, Requester, Responder, Status, TopicPartition,
 };
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
