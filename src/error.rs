@@ -54,6 +54,8 @@ pub enum ErrorKind {
     Message,
     /// A request was answered with an error by the responder's application.
     Reply,
+    /// A group has no partition left for this member.
+    Starved,
     /// What a call waited for cannot come any more: its reply topic was deleted, or deleted and created again.
     Gone,
     /// As much is in flight as may be, and the call was not to wait.

@@ -49,8 +49,8 @@ pub use record::{Compression, Headers, OwnedRecord, Record, RecordView, Timestam
 pub use request_reply::{
     Answer, AnswerSink, AnswerStream, Answers, Call, CallFuture, CallToken, CodecError, Decode, Encode,
     ErrorReply, Event, FromRequest, GatherCall, Gathered, GroupReply, IntoAnswer, IntoAnswers, PendingCall,
-    Refusal, Reply, ReplyAllocator, ReplyStream, Request, Requester, RequesterBuilder, RequesterMetrics,
-    Responder, ResponderBuilder, ResponderMetrics, Status, StreamCall,
+    Refusal, Reply, ReplyAllocator, ReplyGroup, ReplyStream, Request, Requester, RequesterBuilder,
+    RequesterMetrics, Responder, ResponderBuilder, ResponderMetrics, Status, StreamCall,
 };
 #[cfg(feature = "json")]
 pub use request_reply::{Json, json};

@@ -15,8 +15,10 @@ use std::fmt::Debug;
 use bytes::Bytes;
 
 mod group;
+pub(crate) mod nest;
 mod partitions;
 mod range;
+pub(crate) mod reply;
 mod roundrobin;
 mod sticky;
 

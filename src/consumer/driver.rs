@@ -69,9 +69,27 @@ pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// The first of the numbers that no other reader's connections and no other member's have.
+pub(crate) fn number() -> u32 {
+    static NUMBERS: AtomicU32 = AtomicU32::new(0);
+    NUMBERS.fetch_add(LANES as u32, Ordering::Relaxed)
+}
+
+/// Makes these the topics whose metadata the client keeps fresh for one who had others before.
+pub(crate) fn follow(core: &Core, interest: &mut BTreeSet<Arc<str>>, topics: BTreeSet<Arc<str>>) {
+    let came: Vec<_> = topics.difference(interest).cloned().collect();
+    let went: Vec<_> = interest.difference(&topics).cloned().collect();
+    if !came.is_empty() {
+        core.want_topics(&came);
+    }
+    if !went.is_empty() {
+        core.forget_topics(&went);
+    }
+    *interest = topics;
+}
+
 impl Shared {
     pub(super) fn new(core: Arc<Core>, machine: Machine, membership: Option<Membership>) -> Arc<Self> {
-        static NUMBERS: AtomicU32 = AtomicU32::new(0);
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             core,
@@ -89,7 +107,7 @@ impl Shared {
             wake: Notify::new(),
             changed: Notify::new(),
             closed: AtomicBool::new(false),
-            number: NUMBERS.fetch_add(LANES as u32, Ordering::Relaxed),
+            number: number(),
         })
     }
 
@@ -122,15 +140,7 @@ impl Shared {
             topics.extend(inner.machine.topics());
             topics.extend(inner.membership.iter().flat_map(|membership| membership.group().topics()));
         }
-        let came: Vec<_> = topics.difference(&interest).cloned().collect();
-        let went: Vec<_> = interest.difference(&topics).cloned().collect();
-        if !came.is_empty() {
-            self.core.want_topics(&came);
-        }
-        if !went.is_empty() {
-            self.core.forget_topics(&went);
-        }
-        *interest = topics;
+        follow(&self.core, &mut interest, topics);
     }
 
     pub(super) fn is_closed(&self) -> bool {

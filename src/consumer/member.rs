@@ -2,13 +2,14 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
 use super::driver::{Inner, Shared, now};
+use crate::client::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::call::{Completion, Purpose};
 use crate::state::group::{self, Answer, Request, Ticket, What};
@@ -187,28 +188,12 @@ impl Shared {
     }
 
     fn submit_member(&self, now: Instant, request: Request) {
-        let config = self.core.config();
-        let purpose = match request.what {
-            What::Find(_) => Purpose::Rest,
-            What::Join(_) | What::Sync(_) => Purpose::Rebalance(self.number),
-            _ => Purpose::Group,
-        };
-        let ticket = request.ticket;
-        let (build, read) = group::call(request.what, config.client_id.clone());
-        let Some(node) = request.node.or_else(|| self.core.any(purpose, request.avoid)) else {
-            return self.arrived(ticket, Err(Error::new(ErrorKind::Connect, "no node is known")));
-        };
         let shared = self.this.clone();
-        let completion = Completion::new(move |outcome| {
-            let answer = read(outcome.map_err(|failure| failure.error));
-            let Some(shared) = shared.upgrade() else { return };
-            if let Some(throttle) = answer.as_ref().ok().and_then(Answer::throttle) {
-                let until = super::driver::now() + throttle;
-                shared.core.throttle(node, purpose, until);
+        let purpose = submit(&self.core, self.number, now, request, move |ticket, answer| {
+            if let Some(shared) = shared.upgrade() {
+                shared.arrived(ticket, answer);
             }
-            shared.arrived(ticket, answer);
         });
-        self.core.submit(node, purpose, now + request.timeout, build, completion);
         if self.is_closed() && matches!(purpose, Purpose::Rebalance(_)) {
             self.core.release(purpose);
         }
@@ -221,4 +206,37 @@ impl Shared {
             self.wake.notify_one();
         }
     }
+}
+
+/// Sends a request of the member with this number, on the connections for the purpose that it tells.
+pub(crate) fn submit(
+    core: &Arc<Core>,
+    number: u32,
+    now: Instant,
+    request: Request,
+    arrived: impl FnOnce(Ticket, Result<Answer>) + Send + 'static,
+) -> Purpose {
+    let purpose = match request.what {
+        What::Find(_) => Purpose::Rest,
+        What::Join(_) | What::Sync(_) => Purpose::Rebalance(number),
+        _ => Purpose::Group,
+    };
+    let ticket = request.ticket;
+    let (build, read) = group::call(request.what, core.config().client_id.clone());
+    let Some(node) = request.node.or_else(|| core.any(purpose, request.avoid)) else {
+        arrived(ticket, Err(Error::new(ErrorKind::Connect, "no node is known")));
+        return purpose;
+    };
+    let client = Arc::downgrade(core);
+    let completion = Completion::new(move |outcome| {
+        let answer = read(outcome.map_err(|failure| failure.error));
+        if let Some(throttle) = answer.as_ref().ok().and_then(Answer::throttle)
+            && let Some(core) = client.upgrade()
+        {
+            core.throttle(node, purpose, super::driver::now() + throttle);
+        }
+        arrived(ticket, answer);
+    });
+    core.submit(node, purpose, now + request.timeout, build, completion);
+    purpose
 }

@@ -17,9 +17,12 @@ use std::sync::Arc;
 
 pub use self::batch::{Batch, BatchIter, BatchRecords, ConsumerRecord};
 pub use self::builder::ConsumerBuilder;
+pub(crate) use self::driver::{follow, number};
 pub use self::event::ConsumerEvent;
 pub use self::handle::ConsumerHandle;
 pub use self::member::Commit;
+pub(crate) use self::member::submit;
+pub(crate) use self::options::GroupOptions;
 pub use self::stream::RecordStream;
 use crate::client::Client;
 use crate::error::Result;

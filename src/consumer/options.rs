@@ -14,15 +14,15 @@ use crate::state::membership::{Membership, Settings as Habits};
 
 /// What [`ConsumerBuilder`] was told about a group.
 #[derive(Clone)]
-pub(super) struct GroupOptions {
-    pub(super) id: Option<Arc<str>>,
+pub(crate) struct GroupOptions {
+    pub(crate) id: Option<Arc<str>>,
     pub(super) pattern: Option<Pattern>,
-    instance: Option<Arc<str>>,
-    session_timeout: Duration,
-    heartbeat_interval: Duration,
+    pub(crate) instance: Option<Arc<str>>,
+    pub(crate) session_timeout: Duration,
+    pub(crate) heartbeat_interval: Duration,
     max_poll_interval: Duration,
-    rebalance_timeout: Option<Duration>,
-    assignors: Vec<Arc<dyn Assignor>>,
+    pub(crate) rebalance_timeout: Option<Duration>,
+    pub(crate) assignors: Vec<Arc<dyn Assignor>>,
     auto_commit: bool,
     auto_commit_interval: Duration,
     auto_store: bool,
@@ -233,7 +233,7 @@ impl GroupOptions {
     }
 
     /// What is wrong with them, taken together.
-    pub(super) fn check(&self, topics: bool, partitions: bool) -> Result<()> {
+    pub(crate) fn check(&self, topics: bool, partitions: bool) -> Result<()> {
         let invalid = |message: &str| Err(Error::new(ErrorKind::Config, message));
         let Some(id) = &self.id else {
             return match self.pattern.is_some() || self.regex.is_some() {
@@ -283,32 +283,36 @@ impl GroupOptions {
         Ok(())
     }
 
-    /// The membership they describe, if any.
-    pub(super) fn membership(self, now: Instant, core: &Core, rack: &Arc<str>) -> Option<Membership> {
+    /// Those of the member they describe, if any.
+    pub(crate) fn settings(&self, core: &Core, rack: &str) -> Option<Settings> {
         let config = core.config();
-        let rebalance_timeout = self.rebalance_timeout.unwrap_or(self.max_poll_interval);
-        let settings = Settings {
-            group: self.id?,
-            instance: self.instance,
+        Some(Settings {
+            group: self.id.clone()?,
+            instance: self.instance.clone(),
             session_timeout: self.session_timeout,
             heartbeat_interval: self.heartbeat_interval,
-            rebalance_timeout,
+            rebalance_timeout: self.rebalance_timeout.unwrap_or(self.max_poll_interval),
             max_poll_interval: self.max_poll_interval,
             request_timeout: config.request_timeout,
             backoff: config.retry_backoff,
-            assignors: self.assignors,
-            rack: (!rack.is_empty()).then(|| rack.clone()),
+            assignors: self.assignors.clone(),
+            rack: (!rack.is_empty()).then(|| rack.into()),
             protocol: self.protocol,
-            remote_assignor: self.remote_assignor,
-            regex: self.regex,
-        };
+            remote_assignor: self.remote_assignor.clone(),
+            regex: self.regex.clone(),
+        })
+    }
+
+    /// The membership they describe, if any.
+    pub(super) fn membership(self, now: Instant, core: &Core, rack: &str) -> Option<Membership> {
+        let settings = self.settings(core, rack)?;
         let habits = Habits {
             auto_commit: self.auto_commit.then_some(self.auto_commit_interval),
             auto_store: self.auto_store,
             hold_revoked: self.hold_revoked,
             // What is left is for the last commit and the way to the coordinator.
-            revoke_within: rebalance_timeout * 3 / 4,
-            commit_within: config.request_timeout,
+            revoke_within: settings.rebalance_timeout * 3 / 4,
+            commit_within: settings.request_timeout,
         };
         Some(Membership::new(Group::new(now, settings, rand::random()), habits))
     }

@@ -1,11 +1,16 @@
 //! Who chooses the partition that replies go to.
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use rand::RngExt as _;
 use tokio::sync::watch;
 
+use super::group_home::GroupHome;
 use super::home::{Home, Homes};
+use super::reply_group::ReplyGroup;
+use crate::client::Core;
 use crate::error::{Error, ErrorKind, Result};
+use crate::state::reply::home_claims::{Pins, Strategy, weight};
 
 /// Who chooses the reply partition of a [`Requester`](crate::Requester); see
 /// [`RequesterBuilder::allocator`](crate::RequesterBuilder::allocator).
@@ -32,6 +37,7 @@ enum Way {
     SelfChosen,
     Fixed(i32),
     Broadcast,
+    Group(Strategy, Box<ReplyGroup>),
     /// Somebody else says, and may change its mind.
     Watched(watch::Receiver<Homes>),
 }
@@ -51,6 +57,49 @@ impl ReplyAllocator {
     /// then reads all replies of all that share the topic.
     pub fn broadcast() -> Self {
         Self(Way::Broadcast)
+    }
+
+    /// A group in which requesters choose, so that each has a partition of its own as long as there are enough, and reads nobody else's
+    /// replies. It has to be a group of their own. A home never moves while its requester lives, whoever else comes or goes; a requester
+    /// that was shut out goes on with the one it had.
+    ///
+    /// Calls do not wait for the group: until it has chosen, the requester shares a partition. See [`ReplyGroup::share`].
+    pub fn group(group: impl Into<ReplyGroup>) -> Self {
+        Self(Way::Group(Strategy::ReplySticky, Box::new(group.into())))
+    }
+
+    /// The group that the clients of a NestJS service choose in, by the `groupId` of their options, to which NestJS adds `-client`: for
+    /// requesters that take the place of such clients one after the other. Use it with [`Dialect::Nest`](crate::Dialect::Nest), whose reply topics
+    /// are theirs, and name the topics at once by [`RequesterBuilder::request_topics`](crate::RequesterBuilder::request_topics): all clients stop
+    /// while the group meets.
+    ///
+    /// While one of NestJS leads, two requesters may be given the same partition, and one may be left without although some are free, as
+    /// it goes with NestJS alone. No reply is lost for that.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> milena::Result<()> {
+    /// # let broker = milena::broker::Broker::start().await?;
+    /// # broker.create_topic("sum", 1)?;
+    /// # let client = milena::Client::connect(&broker.address()).await?;
+    /// use milena::{Dialect, ReplyAllocator};
+    ///
+    /// let requester = client.requester().dialect(Dialect::Nest).request_topics(["sum"]);
+    /// let requester = requester.allocator(ReplyAllocator::nest_group("billing")).build().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn nest_group(group: impl Into<ReplyGroup>) -> Self {
+        let mut group = Box::new(group.into());
+        group.options.id = group.options.id.map(|id| format!("{id}-client").into());
+        Self(Way::Group(Strategy::Nest, group))
+    }
+
+    /// The group, if it is one; the allocator is then what the group says.
+    pub(super) fn join(&mut self, core: &Arc<Core>, pins: Pins) -> Result<Option<GroupHome>> {
+        let Way::Group(strategy, group) = &self.0 else { return Ok(None) };
+        let group = GroupHome::start(core, (**group).clone(), *strategy, pins)?;
+        *self = Self::watched(group.homes());
+        Ok(Some(group))
     }
 
     /// What the channel says, and while it says nothing of a topic, the requester itself.
@@ -82,7 +131,7 @@ impl ReplyAllocator {
         };
         let home = match &self.0 {
             Way::Broadcast => return Ok((None, (0..count).collect())),
-            Way::SelfChosen => own(),
+            Way::SelfChosen | Way::Group(..) => own(),
             Way::Fixed(partition) => *partition,
             Way::Watched(homes) => match homes.borrow().get(topic) {
                 Some(Home::Partition(partition)) => *partition,
@@ -101,16 +150,7 @@ impl ReplyAllocator {
 /// The partition with the highest hash of instance and partition: all know it without talking, and few move when the
 /// number of partitions changes.
 fn rendezvous(instance: &[u8], partitions: i32) -> i32 {
-    let weight = |partition: i32| {
-        // FNV-1a, then mixed: neighbouring partitions must not get neighbouring weights.
-        let bytes = instance.iter().copied().chain(partition.to_be_bytes());
-        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        let hash = (hash ^ hash >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        hash ^ hash >> 32
-    };
-    (0..partitions).max_by_key(|&partition| weight(partition)).unwrap_or(0)
+    (0..partitions).max_by_key(|&partition| weight(instance, partition)).unwrap_or(0)
 }
 
 #[cfg(test)]

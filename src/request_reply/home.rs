@@ -1,6 +1,5 @@
-//! What an allocator tells a requester, and what it asks of it.
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+//! What an allocator tells a requester.
+use std::collections::BTreeMap;
 
 /// Where the replies to new requests go, for each reply topic.
 pub(super) type Homes = BTreeMap<String, Home>;
@@ -13,6 +12,3 @@ pub(super) enum Home {
     /// More members than partitions: none is left for this one.
     Starved,
 }
-
-/// The partitions that replies are still awaited on, for each reply topic.
-pub(super) type Pins = Arc<dyn Fn() -> BTreeMap<String, BTreeSet<i32>> + Send + Sync>;

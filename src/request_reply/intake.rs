@@ -1,5 +1,5 @@
 //! The task of a responder: reads requests, starts their handlers, tells the group what is finished.
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use super::serve::{Ending, Serving, take};
 use crate::consumer::{Batch, Consumer, ConsumerEvent, ConsumerHandle, ConsumerRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::task::TaskSet;
+use crate::state::reply::dialect::{Asked, read_request};
 use crate::state::reply::intake::Work;
 use crate::topic_partition::TopicPartition;
 
@@ -41,6 +42,7 @@ pub(super) async fn serve(ending: Ending, mut consumer: Consumer, handlers: Task
         revoking: None,
         outcome: None,
         until: None,
+        heard: HashMap::new(),
     };
     reading.read(&mut consumer).await;
     reading.tell_finished();
@@ -69,6 +71,8 @@ struct Reading<'a> {
     outcome: Option<Result<()>>,
     /// How long the last handlers are waited for.
     until: Option<Instant>,
+    /// By partition, up to where callers were heard before it was their records' turn.
+    heard: HashMap<TopicPartition, i64>,
 }
 
 impl Reading<'_> {
@@ -149,10 +153,13 @@ impl Reading<'_> {
         }
     }
 
-    fn put(&self, batch: Batch) {
+    fn put(&mut self, batch: Batch) {
         // What it has handed out before it was told to pause is for another.
         if self.outcome.is_none() {
             let (partition, end) = (batch.topic_partition().clone(), batch.next_offset());
+            if self.serving.state().intake.is_at_its_limit() {
+                self.hear(&batch);
+            }
             self.serving.state().intake.put(&partition, batch.records(), end);
             self.start();
             if self.serving.state().intake.pause_if_full(&partition) {
@@ -161,12 +168,25 @@ impl Reading<'_> {
         }
     }
 
+    /// Takes what callers say of requests that run out of its turn: those may wait for nothing else, and hold the room that its turn
+    /// would need.
+    fn hear(&mut self, batch: &Batch) {
+        for record in batch.records() {
+            if let Asked::Control(control) = read_request(record.headers()) {
+                self.serving.control(&control);
+            }
+        }
+        self.heard.insert(batch.topic_partition().clone(), batch.next_offset());
+    }
+
     /// Starts what may run.
     fn start(&self) {
         loop {
             let taken = self.serving.state().intake.take();
             let Some((ticket, record)) = taken else { break };
-            take(self.serving, self.handlers, ticket, record);
+            let heard =
+                self.heard.get(record.topic_partition()).is_some_and(|heard| record.offset() < *heard);
+            take(self.serving, self.handlers, ticket, record, heard);
         }
         let resumable = self.serving.state().intake.take_resumable();
         for partition in resumable {

@@ -1,4 +1,5 @@
 //! How a reply topic is opened: created if need be, a partition chosen, and the reader positioned before anybody asks.
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -6,6 +7,7 @@ use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
 use super::config::RequesterBuilder;
+use super::group_home::GroupHome;
 use super::home::{Home, Homes};
 use super::reader::Shared;
 use crate::error::{Error, Result};
@@ -17,13 +19,33 @@ use crate::topic_partition::TopicPartition;
 pub(super) struct Opening {
     config: RequesterBuilder,
     shared: Arc<Shared>,
+    /// Chooses, if a group does.
+    group: Option<GroupHome>,
     /// Held by the one who opens or moves.
     turn: Semaphore,
 }
 
 impl Opening {
-    pub(super) fn new(config: RequesterBuilder, shared: Arc<Shared>) -> Self {
-        Self { config, shared, turn: Semaphore::new(1) }
+    pub(super) fn new(config: RequesterBuilder, shared: Arc<Shared>, group: Option<GroupHome>) -> Self {
+        Self { config, shared, group, turn: Semaphore::new(1) }
+    }
+
+    /// Tells the group, if there is one, of all these topics at once: each by itself would be a round of its own.
+    pub(super) async fn announce(&self, topics: &BTreeSet<Cow<'_, str>>) -> Result<()> {
+        if let Some(group) = &self.group {
+            for topic in topics {
+                self.config.partitions(topic).await?;
+            }
+            group.want(topics.iter().map(|topic| &**topic));
+        }
+        Ok(())
+    }
+
+    /// Leaves the group, if there is one.
+    pub(super) async fn leave(&self) {
+        if let Some(group) = &self.group {
+            group.close().await;
+        }
     }
 
     /// Sees to it that replies to new requests can come on this topic.
@@ -39,6 +61,10 @@ impl Opening {
     async fn settle(&self, topic: &str) -> Result<()> {
         let (config, consumer) = (&self.config, self.shared.consumer());
         let count = config.partitions(topic).await?;
+        if let Some(group) = &self.group {
+            group.want([topic]);
+            group.chosen(topic, config.client.core().config().request_timeout).await?;
+        }
         let (named, partitions) = config.choose(topic, count)?;
         let mut positioned = Positioned { shared: &self.shared, topic, partitions: BTreeSet::new() };
         loop {

@@ -1,5 +1,6 @@
 //! The asking side.
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,8 +51,8 @@ pub(super) struct Inner {
 }
 
 impl Requester {
-    pub(super) async fn new(config: RequesterBuilder) -> Result<Self> {
-        let core = config.client.core();
+    pub(super) async fn new(mut config: RequesterBuilder) -> Result<Self> {
+        let core = config.client.core().clone();
         let tasks = core.tasks().child();
         let producer = config.own_producer().await?;
         // Without a policy for lost positions: the reader decides where to go on.
@@ -66,7 +67,12 @@ impl Requester {
             core.config().wall_clock,
         ));
         tasks.spawn(reader::watch_topics(shared.clone(), core.clone(), config.allocator.is_broadcast()));
-        let opening = Arc::new(Opening::new(config.clone(), shared.clone()));
+        let pins = {
+            let shared = Arc::downgrade(&shared);
+            move || shared.upgrade().map(|shared| shared.state().router.homes().awaited()).unwrap_or_default()
+        };
+        let group = config.allocator.join(&core, Arc::new(pins))?;
+        let opening = Arc::new(Opening::new(config.clone(), shared.clone(), group));
         if let Some(homes) = config.allocator.changes() {
             tasks.spawn(opening.clone().follow(homes.clone()));
         }
@@ -75,11 +81,12 @@ impl Requester {
         let inner = Inner { shared, config, producer, opening, room, tasks };
         let requester = Self { inner: Arc::new(inner) };
         let Inner { config, opening, .. } = &*requester.inner;
-        if let Some(topic) = config.single_reply_topic() {
+        let topics = config.request_topics.iter().map(|topic| requester.reply_topic(topic));
+        let topics: BTreeSet<Cow<'_, str>> =
+            topics.chain(config.single_reply_topic().map(|topic| Ok(topic.into()))).collect::<Result<_>>()?;
+        opening.announce(&topics).await?;
+        for topic in &topics {
             opening.open(topic).await?;
-        }
-        for topic in &config.request_topics {
-            opening.open(&requester.reply_topic(topic)?).await?;
         }
         Ok(requester)
     }
@@ -155,6 +162,7 @@ impl Requester {
     async fn end(&self) {
         let inner = &*self.inner;
         inner.shared.stop();
+        inner.opening.leave().await;
         inner.tasks.close().await;
         if inner.config.producer.is_none() {
             // Every call has ended: nobody waits for what it may have left to tell.

@@ -110,8 +110,14 @@ impl Drop for Ending {
     }
 }
 
-/// Decides what a record is whose turn has come, and starts its handler.
-pub(super) fn take(serving: &Arc<Serving>, tasks: &TaskSet, ticket: Ticket, record: ConsumerRecord) {
+/// Decides what a record is whose turn has come, and starts its handler. `heard`: what it says of another one was obeyed before.
+pub(super) fn take(
+    serving: &Arc<Serving>,
+    tasks: &TaskSet,
+    ticket: Ticket,
+    record: ConsumerRecord,
+    heard: bool,
+) {
     let mut open = Open { serving: serving.clone(), ticket, done: true };
     let Some(handlers) = serving.config.handlers.get(record.topic()) else {
         return serving.count(|metrics| metrics.unhandled += 1);
@@ -125,6 +131,7 @@ pub(super) fn take(serving: &Arc<Serving>, tasks: &TaskSet, ticket: Ticket, reco
         Asked::Event => return serving.count(|metrics| metrics.unhandled += 1),
         Asked::Request(origin) if allowed(serving, &origin) => Some(origin),
         Asked::Request(_) | Asked::Unanswerable => return serving.count(|metrics| metrics.unanswerable += 1),
+        Asked::Control(_) if heard => return,
         Asked::Control(control) => return serving.control(&control),
     };
     let mut deadline = None;

@@ -51,7 +51,11 @@ async fn a_call() {
                     add(broker, &faults);
                     own
                 },
-                |stage| stage.own.requester.request("t", "dropped").partition(0).timeout(LONG).into_future(),
+                |stage| {
+                    Box::pin(
+                        stage.own.requester.request("t", "dropped").partition(0).timeout(LONG).into_future(),
+                    )
+                },
                 answered_or_not,
             );
             assert!(points.await > 1);

@@ -4,6 +4,7 @@ mod ends;
 mod faults;
 mod gather;
 mod group;
+mod homes;
 mod responder;
 mod scribe;
 mod streams;

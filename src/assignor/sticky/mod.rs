@@ -21,7 +21,7 @@ mod flow;
 mod levels;
 mod plan;
 mod spread;
-mod user_data;
+pub(super) mod user_data;
 
 use claims::Claims;
 

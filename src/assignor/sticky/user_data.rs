@@ -53,13 +53,14 @@ pub(super) fn decode_generation(group: &Group, bytes: &[u8]) -> Option<i32> {
     }
 }
 
-fn split<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+/// The next so many bytes.
+pub(in crate::assignor) fn split<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
     let (head, tail) = rest.split_at_checked(len)?;
     *rest = tail;
     Some(head)
 }
 
-fn i32(rest: &mut &[u8]) -> Option<i32> {
+pub(in crate::assignor) fn i32(rest: &mut &[u8]) -> Option<i32> {
     let (head, tail) = rest.split_first_chunk()?;
     *rest = tail;
     Some(i32::from_be_bytes(*head))

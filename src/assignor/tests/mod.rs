@@ -4,8 +4,10 @@ mod families;
 mod java_range;
 mod java_sticky;
 mod java_user_data;
+mod nest;
 mod pitfalls;
 mod properties;
+mod reply;
 
 use super::*;
 

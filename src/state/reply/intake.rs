@@ -156,6 +156,12 @@ impl<B: ExactSizeIterator<Item: Work>> Intake<B> {
         }
     }
 
+    /// No more may run now.
+    pub(crate) fn is_at_its_limit(&self) -> bool {
+        self.running >= self.limits.total
+            || self.lanes.values().any(|lane| lane.running >= self.limits.partition)
+    }
+
     /// The next that is to run.
     pub(crate) fn take(&mut self) -> Option<(Ticket, B::Item)> {
         while self.running < self.limits.total {

@@ -8,6 +8,7 @@ pub(crate) mod correlation;
 pub(crate) mod dedupe;
 pub(crate) mod dialect;
 pub(crate) mod gather;
+pub(crate) mod home_claims;
 pub(crate) mod homes;
 pub(crate) mod intake;
 pub(crate) mod lost;
