@@ -1,4 +1,5 @@
 //! What request-reply promises, against the embedded broker.
+mod attempts;
 mod calls;
 mod controls;
 mod ends;
@@ -9,6 +10,9 @@ mod homes;
 mod responder;
 mod streams_out;
 mod wire;
+mod resume;
+mod room;
+mod topics;
 
 use std::error::Error as _;
 use std::sync::Arc;
