@@ -6,11 +6,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::attempts::Attempts;
+use super::many::cancel;
 use super::reply::Reply;
 use super::requester::Requester;
 use super::token::CallToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::{Delivery, ProducerTopic};
+use crate::state::reply::answerers::Known;
 use crate::state::reply::router::Ticket;
 
 /// A call whose request was handed to the producer; a future of the reply. Made by [`Call::send`](crate::Call::send) and
@@ -57,6 +59,10 @@ pub(super) struct Waiting {
     pub(super) held: u32,
     /// What becomes of the last attempt.
     pub(super) delivery: Option<Delivery>,
+    /// Where the request was written.
+    pub(super) partition: Option<i32>,
+    /// Of the topic, when the call began.
+    pub(super) known: Known,
     pub(super) attempts: Option<Box<Attempts>>,
     /// A request was handed to the producer.
     pub(super) appended: bool,
@@ -110,6 +116,7 @@ impl Waiting {
             Err(error) if error.is_timeout() => "timed out",
             Err(_) => "ended",
         });
+        self.learn(&outcome);
         outcome.map_err(|error| {
             if !error.is_timeout() {
                 return error;
@@ -128,6 +135,21 @@ impl Waiting {
     }
 }
 
+impl Waiting {
+    /// The outcome shows who answers on the topic, or that nobody does.
+    fn learn(&self, outcome: &Result<Reply>) {
+        let Some(topic) = &self.topic else { return };
+        let answerers = || self.requester.inner.shared.state();
+        match outcome {
+            Ok(reply) if self.known.learns_from(reply.answerer()) => {
+                answerers().answerers.handle_answer(topic.name(), reply.answerer());
+            }
+            Err(error) if error.is_timeout() => answerers().answerers.handle_silence(topic.name()),
+            _ => {}
+        }
+    }
+}
+
 impl Future for Waiting {
     type Output = Result<Reply>;
 
@@ -143,7 +165,7 @@ impl Future for Waiting {
                 this.delivery = None;
                 match sent {
                     // The reply may come until the deadline.
-                    Ok(_) => this.possible = true,
+                    Ok(written) => (this.possible, this.partition) = (true, Some(written.partition)),
                     Err(error) => this.attempt_failed(error)?,
                 }
             }
@@ -164,7 +186,13 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         let inner = &self.requester.inner;
         if !self.ended {
-            inner.shared.give_up(self.ticket, false);
+            let shared = &inner.shared;
+            if shared.give_up(self.ticket, false)
+                && let Some(topic) = &self.topic
+            {
+                let id = shared.state().router.id(self.ticket);
+                cancel(&self.requester, topic, self.partition, &id);
+            }
         }
         inner.room.leave(self.held);
     }

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::RequesterMetrics;
 use super::call::{A_YEAR, Call};
 use super::config::RequesterBuilder;
+use super::inbox::Waiter;
 use super::opening::Opening;
 use super::pending::{PendingCall, Waiting};
 use super::reader::{self, EndAll, Shared};
@@ -20,6 +21,7 @@ use crate::network::task::TaskSet;
 use crate::producer::Producer;
 use crate::record::Record;
 use crate::state::consumer::OffsetReset;
+use crate::state::reply::answerers::Known;
 use crate::state::reply::correlation::ReplyCorrelation;
 
 /// Asks over Kafka: sends a request to a topic and waits for the reply to it.
@@ -187,7 +189,7 @@ impl Requester {
             return Err(late());
         }
         let (waiter, reply) = oneshot::channel();
-        let ticket = inner.shared.resume(token, deadline.into_std(), waiter)?;
+        let ticket = inner.shared.resume(token, deadline.into_std(), Waiter::One(waiter))?;
         let waiting = Waiting {
             requester: self.clone(),
             topic: None,
@@ -195,6 +197,8 @@ impl Requester {
             reply,
             held: place.keep(),
             delivery: None,
+            partition: None,
+            known: Known::default(),
             attempts: None,
             appended: true,
             possible: true,
