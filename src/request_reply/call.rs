@@ -106,7 +106,8 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Sends the request, and returns when the producer has taken it. The reply is what the returned future waits for.
+    /// Sends the request, and returns when the producer has taken it: it is on its way, and a process that dies now may not have sent it.
+    /// The reply is what the returned future waits for.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -169,16 +170,17 @@ impl<'a> Call<'a> {
 
         let span = tracing::debug_span!(target: "milena::request_reply", "call", topic,
             id = tracing::field::Empty, outcome = tracing::field::Empty);
-        if !span.is_disabled() {
+        let span = (!span.is_disabled()).then(|| {
             span.record("id", &*String::from_utf8_lossy(&id));
-        }
+            Box::new(span)
+        });
         let topic = inner.producer.topic(topic);
         let mut waiting = Waiting {
             requester: requester.clone(),
             topic: Some(topic.clone()),
             ticket,
             reply,
-            _place: place,
+            held: place.keep(),
             delivery: None,
             attempts: None,
             appended: false,

@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 use super::attempts::Attempts;
 use super::reply::Reply;
 use super::requester::Requester;
-use super::room::Place;
 use super::token::CallToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::{Delivery, ProducerTopic};
@@ -54,8 +53,8 @@ pub(super) struct Waiting {
     pub(super) topic: Option<ProducerTopic>,
     pub(super) ticket: Ticket,
     pub(super) reply: oneshot::Receiver<Result<Reply>>,
-    /// Given back when the call is gone.
-    pub(super) _place: Place,
+    /// Bytes that it takes of the requester's room.
+    pub(super) held: u32,
     /// What becomes of the last attempt.
     pub(super) delivery: Option<Delivery>,
     pub(super) attempts: Option<Box<Attempts>>,
@@ -67,7 +66,8 @@ pub(super) struct Waiting {
     pub(super) trouble: Option<Error>,
     pub(super) ended: bool,
     pub(super) timeout: Duration,
-    pub(super) span: tracing::Span,
+    /// Only where somebody listens: there is one in every call.
+    pub(super) span: Option<Box<tracing::Span>>,
 }
 
 impl Waiting {
@@ -86,7 +86,7 @@ impl Waiting {
             again.hasten(self.requester.inner.config.client.core().config().retry_backoff.first);
         } else if !self.possible && self.requester.inner.shared.give_up(self.ticket, true) {
             self.ended = true;
-            self.span.record("outcome", "failed");
+            self.tell("failed");
             return Err(error);
         }
         // If the call has ended meanwhile, that outcome stands.
@@ -94,19 +94,22 @@ impl Waiting {
         Ok(())
     }
 
+    fn tell(&self, outcome: &str) {
+        if let Some(span) = &self.span {
+            span.record("outcome", outcome);
+        }
+    }
+
     pub(super) fn end(&mut self, outcome: Result<Result<Reply>, oneshot::error::RecvError>) -> Result<Reply> {
         self.ended = true;
         // The clock ended without ending this call: it cannot.
         let outcome = outcome.unwrap_or_else(|_| Err(Error::closed("requester")));
-        self.span.record(
-            "outcome",
-            match &outcome {
-                Ok(_) => "answered",
-                Err(error) if error.kind() == ErrorKind::Reply => "refused",
-                Err(error) if error.is_timeout() => "timed out",
-                Err(_) => "ended",
-            },
-        );
+        self.tell(match &outcome {
+            Ok(_) => "answered",
+            Err(error) if error.kind() == ErrorKind::Reply => "refused",
+            Err(error) if error.is_timeout() => "timed out",
+            Err(_) => "ended",
+        });
         outcome.map_err(|error| {
             if !error.is_timeout() {
                 return error;
@@ -159,8 +162,10 @@ impl Future for Waiting {
 impl Drop for Waiting {
     /// Takes the call out of the table when its caller goes away.
     fn drop(&mut self) {
+        let inner = &self.requester.inner;
         if !self.ended {
-            self.requester.inner.shared.give_up(self.ticket, false);
+            inner.shared.give_up(self.ticket, false);
         }
+        inner.room.leave(self.held);
     }
 }

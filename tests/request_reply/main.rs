@@ -1,10 +1,18 @@
 //! What request-reply promises, against the embedded broker.
+mod attempts;
 mod calls;
+mod controls;
 mod ends;
+mod failures;
 mod faults;
 mod group;
 mod homes;
 mod responder;
+mod streams_out;
+mod wire;
+mod resume;
+mod room;
+mod topics;
 
 use std::error::Error as _;
 use std::sync::Arc;
