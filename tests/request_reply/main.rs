@@ -8,11 +8,11 @@ mod faults;
 mod group;
 mod homes;
 mod responder;
-mod streams_out;
-mod wire;
 mod resume;
 mod room;
+mod streams_out;
 mod topics;
+mod wire;
 
 use std::error::Error as _;
 use std::sync::Arc;
