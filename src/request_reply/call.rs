@@ -112,7 +112,8 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Sends the request, and returns when the producer has taken it. The reply is what the returned future waits for.
+    /// Sends the request, and returns when the producer has taken it: it is on its way, and a process that dies now may not have sent it.
+    /// The reply is what the returned future waits for.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -158,17 +159,18 @@ impl<'a> Call<'a> {
 
         let span = tracing::debug_span!(target: "milena::request_reply", "call", topic,
             id = tracing::field::Empty, outcome = tracing::field::Empty);
-        if !span.is_disabled() {
+        let span = (!span.is_disabled()).then(|| {
             span.record("id", &*String::from_utf8_lossy(&envelope.id));
-        }
+            Box::new(span)
+        });
         let mut waiting = Waiting {
             requester: requester.clone(),
             topic: Some(envelope.topic.clone()),
             ticket,
             reply,
-            _place: place,
+            held: place.keep(),
             delivery: None,
-            partition: None,
+            partition: -1,
             known,
             attempts: None,
             appended: false,
@@ -265,8 +267,8 @@ impl fmt::Debug for CallFuture<'_> {
 }
 
 /// A call in the table of pending calls, and what it takes to send its request.
-pub(super) struct Entered {
-    pub(super) place: Place,
+pub(super) struct Entered<'a> {
+    pub(super) place: Place<'a>,
     pub(super) ticket: Ticket,
     pub(super) deadline: Instant,
     /// By the wall clock, as the deadline in the envelope.
@@ -278,13 +280,13 @@ pub(super) struct Entered {
 
 /// Waits for room for one more call and for a positioned reader, nearly always both are there, and enters the call. Its waiter may be made
 /// more than once.
-pub(super) async fn enter<R>(
-    requester: &Requester,
+pub(super) async fn enter<'a, R>(
+    requester: &'a Requester,
     topic: &str,
     record: &Record<'_>,
     timeout: Duration,
     waiter: impl Fn() -> (Waiter, R),
-) -> Result<(Entered, R)> {
+) -> Result<(Entered<'a>, R)> {
     let inner = &*requester.inner;
     let core = inner.config.client.core();
     let now = || tokio::time::Instant::now().into_std();

@@ -9,7 +9,6 @@ use super::attempts::Attempts;
 use super::many::cancel;
 use super::reply::Reply;
 use super::requester::Requester;
-use super::room::Place;
 use super::token::CallToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::{Delivery, ProducerTopic};
@@ -56,12 +55,12 @@ pub(super) struct Waiting {
     pub(super) topic: Option<ProducerTopic>,
     pub(super) ticket: Ticket,
     pub(super) reply: oneshot::Receiver<Result<Reply>>,
-    /// Given back when the call is gone.
-    pub(super) _place: Place,
+    /// Bytes that it takes of the requester's room.
+    pub(super) held: u32,
     /// What becomes of the last attempt.
     pub(super) delivery: Option<Delivery>,
-    /// Where the request was written.
-    pub(super) partition: Option<i32>,
+    /// Where the request was written; -1 until that is known.
+    pub(super) partition: i32,
     /// Of the topic, when the call began.
     pub(super) known: Known,
     pub(super) attempts: Option<Box<Attempts>>,
@@ -73,7 +72,8 @@ pub(super) struct Waiting {
     pub(super) trouble: Option<Error>,
     pub(super) ended: bool,
     pub(super) timeout: Duration,
-    pub(super) span: tracing::Span,
+    /// Only where somebody listens: there is one in every call.
+    pub(super) span: Option<Box<tracing::Span>>,
 }
 
 impl Waiting {
@@ -92,7 +92,7 @@ impl Waiting {
             again.hasten(self.requester.inner.config.client.core().config().retry_backoff.first);
         } else if !self.possible && self.requester.inner.shared.give_up(self.ticket, true) {
             self.ended = true;
-            self.span.record("outcome", "failed");
+            self.tell("failed");
             return Err(error);
         }
         // If the call has ended meanwhile, that outcome stands.
@@ -100,19 +100,22 @@ impl Waiting {
         Ok(())
     }
 
+    fn tell(&self, outcome: &str) {
+        if let Some(span) = &self.span {
+            span.record("outcome", outcome);
+        }
+    }
+
     pub(super) fn end(&mut self, outcome: Result<Result<Reply>, oneshot::error::RecvError>) -> Result<Reply> {
         self.ended = true;
         // The clock ended without ending this call: it cannot.
         let outcome = outcome.unwrap_or_else(|_| Err(Error::closed("requester")));
-        self.span.record(
-            "outcome",
-            match &outcome {
-                Ok(_) => "answered",
-                Err(error) if error.kind() == ErrorKind::Reply => "refused",
-                Err(error) if error.is_timeout() => "timed out",
-                Err(_) => "ended",
-            },
-        );
+        self.tell(match &outcome {
+            Ok(_) => "answered",
+            Err(error) if error.kind() == ErrorKind::Reply => "refused",
+            Err(error) if error.is_timeout() => "timed out",
+            Err(_) => "ended",
+        });
         self.learn(&outcome);
         outcome.map_err(|error| {
             if !error.is_timeout() {
@@ -162,7 +165,7 @@ impl Future for Waiting {
                 this.delivery = None;
                 match sent {
                     // The reply may come until the deadline.
-                    Ok(written) => (this.possible, this.partition) = (true, Some(written.partition)),
+                    Ok(written) => (this.possible, this.partition) = (true, written.partition),
                     Err(error) => this.attempt_failed(error)?,
                 }
             }
@@ -181,14 +184,15 @@ impl Future for Waiting {
 impl Drop for Waiting {
     /// Takes the call out of the table when its caller goes away.
     fn drop(&mut self) {
+        let inner = &self.requester.inner;
         if !self.ended {
-            let shared = &self.requester.inner.shared;
-            if shared.give_up(self.ticket, false)
+            if inner.shared.give_up(self.ticket, false)
                 && let Some(topic) = &self.topic
             {
-                let id = shared.state().router.id(self.ticket);
+                let id = inner.shared.state().router.id(self.ticket);
                 cancel(&self.requester, topic, self.partition, &id);
             }
         }
+        inner.room.leave(self.held);
     }
 }

@@ -46,7 +46,7 @@ pub(super) struct Inner {
     pub(super) config: RequesterBuilder,
     pub(super) producer: Producer,
     pub(super) opening: Arc<Opening>,
-    pub(super) room: Arc<Room>,
+    pub(super) room: Room,
     tasks: TaskSet,
 }
 
@@ -76,8 +76,7 @@ impl Requester {
         if let Some(homes) = config.allocator.changes() {
             tasks.spawn(opening.clone().follow(homes.clone()));
         }
-        let room =
-            Arc::new(Room::new(config.max_in_flight, config.max_in_flight_bytes, config.wait_for_room));
+        let room = Room::new(config.max_in_flight, config.max_in_flight_bytes, config.wait_for_room);
         let inner = Inner { shared, config, producer, opening, room, tasks };
         let requester = Self { inner: Arc::new(inner) };
         let Inner { config, opening, .. } = &*requester.inner;
@@ -196,9 +195,9 @@ impl Requester {
             topic: None,
             ticket,
             reply,
-            _place: place,
+            held: place.keep(),
             delivery: None,
-            partition: None,
+            partition: -1,
             known: Known::default(),
             attempts: None,
             appended: true,
@@ -206,7 +205,7 @@ impl Requester {
             trouble: None,
             ended: false,
             timeout,
-            span: tracing::Span::none(),
+            span: None,
         };
         Ok(PendingCall { waiting, token: token.clone() })
     }

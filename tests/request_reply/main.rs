@@ -1,13 +1,21 @@
 //! What request-reply promises, against the embedded broker.
+mod attempts;
 mod calls;
+mod controls;
 mod ends;
+mod failures;
 mod faults;
 mod gather;
 mod group;
 mod homes;
 mod responder;
+mod resume;
+mod room;
 mod scribe;
 mod streams;
+mod streams_out;
+mod topics;
+mod wire;
 
 use std::error::Error as _;
 use std::sync::Arc;
