@@ -141,7 +141,7 @@ impl Many {
     /// Lets the responder send so many further items.
     pub(super) fn grant(&self, credit: u32) -> Option<impl Future<Output = Result<()>> + Send + use<>> {
         let (topic, id, partition) = (self.topic.clone(), self.id, self.partition);
-        (partition >= 0).then(|| async move {
+        (partition >= 0).then_some(async move {
             let headers = control_headers(&id, ControlKind::Credit(credit));
             topic.send(control(&headers, partition)).await?.await.map(drop)
         })

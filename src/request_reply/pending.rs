@@ -185,13 +185,12 @@ impl Drop for Waiting {
     /// Takes the call out of the table when its caller goes away.
     fn drop(&mut self) {
         let inner = &self.requester.inner;
-        if !self.ended {
-            if inner.shared.give_up(self.ticket, false)
-                && let Some(topic) = &self.topic
-            {
-                let id = inner.shared.state().router.id(self.ticket);
-                cancel(&self.requester, topic, self.partition, &id);
-            }
+        if !self.ended
+            && inner.shared.give_up(self.ticket, false)
+            && let Some(topic) = &self.topic
+        {
+            let id = inner.shared.state().router.id(self.ticket);
+            cancel(&self.requester, topic, self.partition, &id);
         }
         inner.room.leave(self.held);
     }
