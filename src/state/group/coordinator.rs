@@ -6,18 +6,27 @@
 //!      ^                 | failed, none yet: back off     | lost: disconnected, or it says so itself
 //!      +-----------------+--------------------------------+
 //! ```
-use std::time::Instant;
+//!
+//! A node that hangs is named as the coordinator until the cluster takes it for dead, and by itself until it learns of that. So those
+//! that were silent for as long as a request may take are asked last, and not believed in for a moment.
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 
 use crate::state::backoff::Backoff;
 
+/// The part of a session for which a silent node is not believed in: by then the cluster should have another coordinator, and the session
+/// is not over.
+const DOUBT: u32 = 6;
+
 #[derive(Debug)]
 pub(super) struct Coordinator {
     state: State,
     failures: u32,
-    /// The one before.
-    former: Option<i32>,
+    session_timeout: Duration,
+    /// Nodes that let the time of a request pass, and when that was over.
+    silent: BTreeMap<i32, Instant>,
 }
 
 #[derive(Debug)]
@@ -28,8 +37,9 @@ enum State {
 }
 
 impl Coordinator {
-    pub(super) fn new() -> Self {
-        Self { state: State::Unknown { not_before: None }, failures: 0, former: None }
+    pub(super) fn new(session_timeout: Duration) -> Self {
+        let state = State::Unknown { not_before: None };
+        Self { state, failures: 0, session_timeout, silent: BTreeMap::new() }
     }
 
     pub(super) fn node(&self) -> Option<i32> {
@@ -39,9 +49,27 @@ impl Coordinator {
         }
     }
 
-    /// The node that was taken for the coordinator before it was lost.
-    pub(super) fn former(&self) -> Option<i32> {
-        self.former
+    /// Nodes that were silent within the last session.
+    pub(super) fn silent(&self, now: Instant) -> Vec<i32> {
+        let is_recent = |(_, at): &(&i32, &Instant)| **at + self.session_timeout > now;
+        self.silent.iter().filter(is_recent).map(|(node, _)| *node).collect()
+    }
+
+    /// Whether `node` has just been silent, while another of these may know better. If it is named for longer than that, it is asked.
+    pub(super) fn is_dubious<'a>(
+        &self,
+        now: Instant,
+        node: i32,
+        mut nodes: impl Iterator<Item = &'a i32>,
+    ) -> bool {
+        let silent = self.silent(now);
+        self.silent.get(&node).is_some_and(|at| *at + self.session_timeout / DOUBT > now)
+            && nodes.any(|node| !silent.contains(node))
+    }
+
+    /// `node` let the time of a request pass.
+    pub(super) fn hung(&mut self, now: Instant, node: i32) {
+        self.silent.insert(node, now);
     }
 
     /// Whether to ask now; the answer is awaited from here on.
@@ -68,14 +96,14 @@ impl Coordinator {
     /// that grows while the nodes that are named are of no use.
     pub(super) fn lost(&mut self, now: Instant, node: i32, backoff: &Backoff, random: &mut SmallRng) {
         if self.node() == Some(node) {
-            self.former = Some(node);
             self.failed(now, backoff, random);
         }
     }
 
     /// The node did what a coordinator does.
-    pub(super) fn proved(&mut self) {
+    pub(super) fn proved(&mut self, node: i32) {
         self.failures = 0;
+        self.silent.remove(&node);
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {

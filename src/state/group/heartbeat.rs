@@ -67,6 +67,12 @@ impl Clocks {
         self.heartbeat = Some(now + wait.min(self.interval));
     }
 
+    /// How long a heartbeat may take: it waits for nothing at the coordinator, and if that hangs, the session must not end before another
+    /// one is found.
+    pub(super) fn patience(&self) -> Duration {
+        self.interval.max(self.session_timeout / 2)
+    }
+
     /// There is nothing to keep alive.
     pub(super) fn stop(&mut self) {
         (self.heartbeat, self.session) = (None, None);

@@ -66,9 +66,9 @@ impl Identity {
 /// A request that is to be sent.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// `None`: any node will do, but this one as the last.
+    /// `None`: any node will do, but those to avoid only if there is no other.
     pub(crate) node: Option<i32>,
-    pub(crate) avoid: Option<i32>,
+    pub(crate) avoid: Vec<i32>,
     pub(crate) ticket: Ticket,
     /// How long the answer may take.
     pub(crate) timeout: Duration,

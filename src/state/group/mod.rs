@@ -90,7 +90,7 @@ impl Group {
             membership: Protocol::new(now, settings.clone(), &mut random),
             random,
             cluster: Arc::default(),
-            coordinator: Coordinator::new(),
+            coordinator: Coordinator::new(settings.session_timeout),
             offsets: Offsets::default(),
             calls: HashMap::new(),
             tickets: 0,
@@ -171,6 +171,9 @@ impl Group {
         match (call, answer) {
             (Call::Leave, _) => {}
             (Call::Find, Ok(Answer::Find(answer))) => match coordinator_of(&self.settings.group, &answer) {
+                Ok(node) if self.coordinator.is_dubious(now, node, self.cluster.nodes.keys()) => {
+                    self.not_found(now, Error::new(ErrorKind::Timeout, "the coordinator is silent"));
+                }
                 Ok(node) => {
                     tracing::debug!(target: "milena::group", group = &*self.settings.group, node, "coordinator found");
                     self.coordinator.found(node);
@@ -188,7 +191,7 @@ impl Group {
                 self.offsets.fetch_failed((!passing).then_some(&error), &mut self.events);
                 self.offsets.wait_to_fetch(now, &self.settings.backoff, &mut self.random);
                 if passing {
-                    self.lose_coordinator(now, node);
+                    self.lose_unanswered(now, node, &error);
                 }
             }
             (Call::Member(Api::Join, sent), Ok(Answer::Join(answer))) => {
@@ -260,7 +263,7 @@ impl Group {
                     }
                     self.react(now, node, Api::Commit, &sent, code);
                 } else {
-                    self.coordinator.proved();
+                    self.coordinator.proved(node);
                 }
             }
             (Call::Member(api, sent), answer) => {
@@ -286,7 +289,7 @@ impl Group {
                 let what = What::Find(self.settings.group.clone());
                 // Who is silent as a coordinator may be silent altogether.
                 let (avoid, timeout) =
-                    (self.coordinator.former(), timeout.min(self.settings.session_timeout));
+                    (self.coordinator.silent(now), timeout.min(self.settings.session_timeout));
                 Request { node: None, avoid, ticket: self.ticket(-1, Call::Find), timeout, what }
             });
         };
@@ -319,7 +322,7 @@ impl Group {
             What::Heartbeat(_) => Call::Member(Api::Heartbeat, identity),
             What::Commit(_) => Call::Member(Api::Commit, identity),
         };
-        Some(Request { node: Some(node), avoid: None, ticket: self.ticket(node, call), timeout, what })
+        Some(Request { node: Some(node), avoid: Vec::new(), ticket: self.ticket(node, call), timeout, what })
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
@@ -387,6 +390,14 @@ impl Group {
         self.coordinator.lost(now, node, &self.settings.backoff, &mut self.random);
     }
 
+    /// It did not answer.
+    fn lose_unanswered(&mut self, now: Instant, node: i32, error: &Error) {
+        if error.kind() == ErrorKind::Timeout {
+            self.coordinator.hung(now, node);
+        }
+        self.lose_coordinator(now, node);
+    }
+
     /// No coordinator: whoever waits goes on waiting, unless nothing will come of that.
     fn not_found(&mut self, now: Instant, error: Error) {
         self.coordinator.failed(now, &self.settings.backoff, &mut self.random);
@@ -408,7 +419,7 @@ impl Group {
 
     fn fetch_reacts(&mut self, now: Instant, node: i32, reaction: Reaction, code: ErrorCode) {
         match reaction {
-            Reaction::Accept | Reaction::Tell => self.coordinator.proved(),
+            Reaction::Accept | Reaction::Tell => self.coordinator.proved(node),
             Reaction::Fatal => {
                 self.fail(Error::broker(code, "the committed offsets cannot be read").in_api("OffsetFetch"))
             }
@@ -427,7 +438,7 @@ impl Group {
         match reaction {
             Reaction::Find => self.lose_coordinator(now, node),
             Reaction::Again => {}
-            _ => self.coordinator.proved(),
+            _ => self.coordinator.proved(node),
         }
         if !matches!(reaction, Reaction::Accept | Reaction::KeepId | Reaction::Tell) {
             let error = Error::broker(code, format!("the group {} refuses this member", self.settings.group));
@@ -453,7 +464,7 @@ impl Group {
             _ => {}
         }
         if passing {
-            self.lose_coordinator(now, node);
+            self.lose_unanswered(now, node, &error);
             let error = Error::new(ErrorKind::Connect, "");
             self.membership.react(now, api, sent, Reaction::Find, &error, &mut self.random, &mut self.events);
         } else if api != Api::Commit {

@@ -403,7 +403,9 @@ impl Modern {
         (self.full, self.acknowledge, self.urgent) = (false, false, false);
         self.beating = Some(ticket);
         self.clocks.wait(now);
-        Some((What::Beat(plan), timeout))
+        let what = What::Beat(plan);
+        let timeout = if what.is_sign_of_life() { timeout.min(self.clocks.patience()) } else { timeout };
+        Some((what, timeout))
     }
 
     fn is_due(&self, now: Instant) -> bool {

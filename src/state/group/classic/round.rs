@@ -61,7 +61,7 @@ impl Classic {
         if self.has_pulse() && !self.beating && self.clocks.is_due(now) {
             self.beating = true;
             self.clocks.wait(now);
-            return Some((What::Heartbeat(self.sender()), timeout.min(self.settings.session_timeout)));
+            return Some((What::Heartbeat(self.sender()), timeout.min(self.clocks.patience())));
         }
         None
     }

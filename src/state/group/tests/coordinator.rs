@@ -151,13 +151,69 @@ fn a_static_leader_that_an_old_coordinator_does_not_tell_so_looks_after_its_topi
     assert_eq!(trace.waiting(), ["join"]);
 }
 
-#[test]
-fn a_coordinator_that_hangs_is_not_asked_who_coordinates() {
+/// A session of 6 s on a cluster of three nodes, and the heartbeat that is due is with node 1, which hangs.
+fn with_a_hung_coordinator() -> Trace {
     let mut trace =
         Trace::stable(Settings { session_timeout: 6 * SECOND, heartbeat_interval: SECOND, ..eager() }, &[0]);
-    trace.pass(7 * SECOND);
+    let mut nodes = Cluster::clone(&cluster(&[("t", 4)]));
+    let other = |id| (id, Node { id, ..nodes.nodes[&1].clone() });
+    let others = [other(2), other(3)];
+    nodes.nodes.extend(others);
+    trace.group.handle_metadata(trace.now, &Arc::new(nodes));
+    trace.pass(SECOND);
+    trace
+}
+
+#[test]
+fn of_two_coordinators_that_hung_the_first_was_asked_again_who_coordinates() {
+    let mut trace = with_a_hung_coordinator();
+    trace.end("heartbeat", ErrorKind::Timeout);
+    trace.pass(SECOND / 2);
+    assert_eq!(trace.find_at(2), [1]);
+    trace.pass(SECOND / 2);
+    trace.end("heartbeat", ErrorKind::Timeout);
+    trace.pass(SECOND / 2);
+    assert_eq!(trace.find_at(3), [1, 2]);
+    trace.pass(SECOND / 2);
+    trace.beats(ErrorCode::NOT_COORDINATOR);
+    trace.pass(SECOND / 2);
     let request = trace.take("find");
-    assert_eq!((request.node, request.avoid, request.timeout), (None, Some(1), 6 * SECOND));
+    assert_eq!((&*request.avoid, request.timeout), (&[1, 2][..], 6 * SECOND), "who answers does not hang");
+    trace.pass(13 * SECOND / 4);
+    trace.answer(&request, Answer::Find(FindCoordinatorResponse::default().with_node_id(BrokerId(3))));
+    trace.beats(ErrorCode::NOT_COORDINATOR);
+    trace.pass(SECOND);
+    assert_eq!(trace.find_at(1), [2], "node 1 was silent a session ago");
+    assert_eq!(trace.take("heartbeat").node, Some(1));
+}
+
+#[test]
+fn a_coordinator_that_hung_was_named_again_and_asked_before_the_cluster_knew_the_next_one() {
+    let mut trace = with_a_hung_coordinator();
+    trace.end("heartbeat", ErrorKind::Timeout);
+    trace.pass(SECOND / 4);
+    trace.find_at(1);
+    assert!(trace.waiting().is_empty(), "not believed");
+    trace.pass(SECOND / 2);
+    trace.find_at(2);
+    assert_eq!(trace.take("heartbeat").node, Some(2));
+}
+
+#[test]
+fn a_coordinator_that_hung_for_a_moment_is_asked_again_if_the_cluster_keeps_it() {
+    let mut trace = with_a_hung_coordinator();
+    trace.end("heartbeat", ErrorKind::Timeout);
+    trace.pass(SECOND);
+    trace.find_at(1);
+    assert_eq!(trace.take("heartbeat").node, Some(1));
+    // Where there is no other node, nobody knows better.
+    let mut trace = Trace::stable(eager(), &[0]);
+    trace.pass(3 * SECOND);
+    trace.end("heartbeat", ErrorKind::Timeout);
+    trace.pass(SECOND / 4);
+    trace.find();
+    trace.pass(SECOND);
+    assert_eq!(trace.waiting(), ["heartbeat"]);
 }
 
 #[test]

@@ -166,8 +166,13 @@ impl Trace {
     }
 
     fn break_off(&mut self, name: &str) {
+        self.end(name, ErrorKind::Connect);
+    }
+
+    /// The request was not answered: the connection was lost, or its time passed.
+    fn end(&mut self, name: &str, kind: ErrorKind) {
         let request = self.take(name);
-        let error = Error::new(ErrorKind::Connect, "the connection was lost");
+        let error = Error::new(kind, "no answer");
         self.group.handle_response(self.now, request.ticket, Err(error));
         self.poll();
     }
@@ -187,10 +192,16 @@ impl Trace {
     }
 
     fn find(&mut self) {
+        self.find_at(1);
+    }
+
+    /// Which nodes were to be asked last.
+    fn find_at(&mut self, node: i32) -> Vec<i32> {
         let request = self.take("find");
         assert_eq!(request.node, None);
-        let found = FindCoordinatorResponse::default().with_node_id(BrokerId(1));
+        let found = FindCoordinatorResponse::default().with_node_id(BrokerId(node));
         self.answer(&request, Answer::Find(found));
+        request.avoid
     }
 
     fn join_as(&mut self, code: ErrorCode, change: impl FnOnce(JoinGroupResponse) -> JoinGroupResponse) {

@@ -67,6 +67,18 @@ fn owned(plan: &BeatPlan) -> Option<Vec<i32>> {
 }
 
 #[test]
+fn a_sign_of_life_is_awaited_for_half_a_session_and_what_waits_in_line_for_longer() {
+    let mut trace = Trace::new(modern());
+    trace.find();
+    assert_eq!(trace.beat().0.timeout, 30 * SECOND, "it joins");
+    for (session, timeout) in [(20, 10 * SECOND), (6, 5 * SECOND)] {
+        let mut trace = Trace::member(Settings { session_timeout: session * SECOND, ..modern() }, &[0]);
+        trace.pass(5 * SECOND);
+        assert_eq!(trace.beat().0.timeout, timeout);
+    }
+}
+
+#[test]
 fn the_first_heartbeat_says_everything_and_a_later_one_nothing() {
     let mut trace = Trace::new(modern());
     trace.find();

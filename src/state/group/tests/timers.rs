@@ -52,6 +52,16 @@ fn a_silent_coordinator_is_looked_for_again_and_nothing_is_lost_by_that() {
 }
 
 #[test]
+fn a_heartbeat_at_a_coordinator_that_hung_was_awaited_until_the_session_was_over() {
+    for (interval, timeout) in [(SECOND, 3 * SECOND), (4 * SECOND, 4 * SECOND)] {
+        let settings = Settings { session_timeout: 6 * SECOND, heartbeat_interval: interval, ..eager() };
+        let mut trace = Trace::stable(settings, &[0]);
+        trace.pass(interval);
+        assert_eq!(trace.take("heartbeat").timeout, timeout);
+    }
+}
+
+#[test]
 fn a_fenced_member_learns_of_it_by_its_heartbeat() {
     for (code, told) in [
         (ErrorCode::FENCED_INSTANCE_ID, vec!["lost 0", "failed FENCED_INSTANCE_ID"]),
