@@ -16,7 +16,8 @@
 //! - A partition is told `Assigned` when it is not owned, and `Revoke` or `Lost` when it is; a revoked one is owned until `revoked`.
 //! - No JoinGroup leaves before what it asks to give up is given up, and none while a commit is under way.
 //! - No commit leaves between JoinGroup and the answer to SyncGroup: its generation would be neither the old nor the new one.
-//! - What was answered to an identity that is not the present one changes nothing about the membership.
+//! - What was answered to an identity that is not the present one changes nothing about the membership; nor does a node that is not the
+//!   coordinator any more when it says that it does not know the member.
 mod classic;
 mod coordinator;
 mod heartbeat;
@@ -255,7 +256,8 @@ impl Group {
                 }
             }
             (Call::Member(Api::Commit, sent), Ok(Answer::Commit(answer))) => {
-                let overtaken = sent != *self.membership.identity() || self.membership.is_asking();
+                let identity = self.membership.identity();
+                let overtaken = sent != *identity || self.membership.is_asking() || self.was_lost(node);
                 let found = self.offsets.committed(now, ticket, &answer, overtaken, &mut self.events);
                 if let Some((reaction, code)) = found {
                     if matches!(reaction, Reaction::Again | Reaction::Find) {
@@ -390,6 +392,12 @@ impl Group {
         self.coordinator.lost(now, node, &self.settings.backoff, &mut self.random);
     }
 
+    /// Whether the node was asked as the coordinator, and is it no more. What it knows of members may be old: if it stood still, sessions
+    /// are over there that went on elsewhere.
+    fn was_lost(&self, node: i32) -> bool {
+        self.coordinator.node() != Some(node)
+    }
+
     /// It did not answer.
     fn lose_unanswered(&mut self, now: Instant, node: i32, error: &Error) {
         if error.kind() == ErrorKind::Timeout {
@@ -434,7 +442,10 @@ impl Group {
 
     /// Does what the code asks for, and says what that is.
     fn react(&mut self, now: Instant, node: i32, api: Api, sent: &Identity, code: ErrorCode) -> Reaction {
-        let reaction = reaction::reaction(api, code);
+        let reaction = match reaction::reaction(api, code) {
+            Reaction::ForgetMember | Reaction::ForgetGeneration if self.was_lost(node) => Reaction::Find,
+            reaction => reaction,
+        };
         match reaction {
             Reaction::Find => self.lose_coordinator(now, node),
             Reaction::Again => {}

@@ -188,6 +188,30 @@ fn of_two_coordinators_that_hung_the_first_was_asked_again_who_coordinates() {
 }
 
 #[test]
+fn a_deposed_coordinator_that_went_on_refused_a_commit_and_the_member_believed_that_it_was_out() {
+    for code in [ErrorCode::UNKNOWN_MEMBER_ID, ErrorCode::ILLEGAL_GENERATION] {
+        for found in [false, true] {
+            let mut trace = with_a_hung_coordinator();
+            trace.commit(1, 0, 5);
+            trace.end("heartbeat", ErrorKind::Timeout);
+            trace.pass(SECOND / 2);
+            if found {
+                trace.find_at(2);
+            }
+            trace.committed(code);
+            assert!(trace.told().is_empty());
+            trace.pass(SECOND / 2);
+            if !found {
+                trace.find_at(2);
+            }
+            assert_eq!(trace.group.identity().generation, 1);
+            assert_eq!(trace.take("heartbeat").node, Some(2));
+            assert_eq!(trace.take("commit").node, Some(2));
+        }
+    }
+}
+
+#[test]
 fn a_coordinator_that_hung_was_named_again_and_asked_before_the_cluster_knew_the_next_one() {
     let mut trace = with_a_hung_coordinator();
     trace.end("heartbeat", ErrorKind::Timeout);
