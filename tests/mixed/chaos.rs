@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::member::Member;
 use crate::partner::Partner::Milena;
-use crate::scene::{Manner, Scene};
+use crate::scene::{HEARTBEAT, Manner, SESSION, Scene};
 use crate::support::kafka::{self, Cluster, Faults, let_pass};
 
 const NODES: usize = 3;
@@ -93,6 +93,9 @@ struct Storm<'a> {
     deck: Vec<usize>,
     rounds: usize,
     hangs: usize,
+    /// Of members and of nodes.
+    killed: [usize; 2],
+    paused: [usize; 2],
     longest: Duration,
 }
 
@@ -112,6 +115,8 @@ impl<'a> Storm<'a> {
             deck: vec![],
             rounds: 0,
             hangs: 0,
+            killed: [0; 2],
+            paused: [0; 2],
             longest: Duration::ZERO,
         }
     }
@@ -123,6 +128,12 @@ impl<'a> Storm<'a> {
         let struck = self.random.random_range(0..self.scenes.len());
         let node = self.kafka.coordinator(self.scenes[struck].group());
         let blows: Vec<_> = (0..self.scenes.len()).map(|_| self.blow(strike == Strike::Nothing)).collect();
+        for blow in &blows {
+            self.killed[0] += usize::from(*blow == Blow::Kill);
+            self.paused[0] += usize::from(matches!(blow, Blow::Pause(_) | Blow::Halt));
+        }
+        self.killed[1] += usize::from(matches!(strike, Strike::Kill(_)));
+        self.paused[1] += usize::from(matches!(strike, Strike::Pause(_)));
         let begun = Instant::now();
         match strike {
             Strike::Nothing => {}
@@ -142,6 +153,11 @@ impl<'a> Storm<'a> {
             }
             Strike::Pause(halted) => {
                 let_pass(halted.saturating_sub(begun.elapsed()));
+                if begun.elapsed() + HEARTBEAT > SESSION {
+                    let remains =
+                        |scene: &&mut Scene<'_>| self.kafka.is_taken_for_coordinator(node, scene.group());
+                    self.scenes.iter_mut().filter(remains).for_each(Scene::excuse);
+                }
                 self.faults.resume(node);
             }
             Strike::Hang => {
@@ -197,9 +213,10 @@ impl<'a> Storm<'a> {
     }
 
     fn end(self) {
+        let Self { rounds, hangs, killed: [dead, dead_nodes], paused: [still, still_nodes], .. } = self;
         println!(
-            "{} rounds; the longest until all was settled: {:.1} s",
-            self.rounds,
+            "{rounds} rounds; members: {dead} killed, {still} paused; nodes: {dead_nodes} killed, {still_nodes} paused, {hangs} hung; \
+             the longest until all was settled: {:.1} s",
             self.longest.as_secs_f64()
         );
         let outcomes: Vec<_> = self.scenes.into_iter().map(Scene::end).collect();

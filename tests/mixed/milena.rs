@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::history::now;
+use crate::scene::HEARTBEAT;
 
 /// The environment variable with the arguments, a line each: those on the command line are the test runner's.
 pub(crate) const ARGUMENTS: &str = "MILENA_MEMBER";
@@ -37,7 +38,7 @@ async fn read(args: HashMap<&str, &str>) {
         .group(args["group"])
         .topics(args["topics"].split(','))
         .session_timeout(millis("session"))
-        .heartbeat_interval(Duration::from_millis(300))
+        .heartbeat_interval(HEARTBEAT)
         .fetch_max_wait(Duration::from_millis(100))
         .enable_auto_commit(args["commit"] == "auto")
         .auto_commit_interval(Duration::from_millis(100))

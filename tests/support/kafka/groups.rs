@@ -33,6 +33,12 @@ impl Cluster {
         })
     }
 
+    /// Whether another node still takes `node` for the coordinator of a group.
+    pub fn is_taken_for_coordinator(&self, node: i32, group: &str) -> bool {
+        let mut others = self.running().into_iter().filter(|(other, ..)| *other != node);
+        others.any(|(_, port, _)| find_coordinator(port, group).is_ok_and(|found| found == node))
+    }
+
     /// A group with the classic protocol, or with that of KIP-848.
     pub fn group(&self, group: &str, is_classic: bool) -> io::Result<Group> {
         let port = self.node(self.coordinator(group)).port;
