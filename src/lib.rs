@@ -48,9 +48,9 @@ pub use protocol::error_code::ErrorCode;
 pub use record::{Compression, Headers, OwnedRecord, Record, RecordView, TimestampType};
 pub use request_reply::{
     Answer, AnswerSink, AnswerStream, Answers, Call, CallFuture, CallToken, CodecError, Decode, Encode,
-    ErrorReply, Event, FromRequest, IntoAnswer, IntoAnswers, PendingCall, Refusal, Reply, ReplyAllocator,
-    ReplyGroup, Request, Requester, RequesterBuilder, RequesterMetrics, Responder, ResponderBuilder,
-    ResponderMetrics, Status,
+    ErrorReply, Event, FromRequest, GatherCall, Gathered, GroupReply, IntoAnswer, IntoAnswers, PendingCall,
+    Refusal, Reply, ReplyAllocator, ReplyGroup, ReplyStream, Request, Requester, RequesterBuilder,
+    RequesterMetrics, Responder, ResponderBuilder, ResponderMetrics, Status, StreamCall,
 };
 #[cfg(feature = "json")]
 pub use request_reply::{Json, json};

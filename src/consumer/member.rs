@@ -219,6 +219,7 @@ pub(crate) fn submit(
     let purpose = match request.what {
         What::Find(_) => Purpose::Rest,
         What::Join(_) | What::Sync(_) => Purpose::Rebalance(number),
+        _ if request.what.is_sign_of_life() => Purpose::Heartbeat,
         _ => Purpose::Group,
     };
     let ticket = request.ticket;

@@ -14,7 +14,9 @@ pub(crate) enum Purpose {
     /// A fetch is parked until there is data, so each reader, by its number, has a connection of its own: two consumers
     /// of one client would else stand in each other's way.
     Fetch(u32),
-    /// Heartbeats and commits, of all members that one client makes.
+    /// Heartbeats of all members that one client makes: what keeps them in their groups waits for nothing.
+    Heartbeat,
+    /// Commits, which wait for replicas, offset fetches, and farewells behind the last commits.
     Group,
     /// JoinGroup and SyncGroup, which are parked until all members have come: each member, by its number, has its own.
     Rebalance(u32),

@@ -306,6 +306,13 @@ impl<E: Into<Refusal>> IntoAnswers for Result<AnswerStream, E> {
     }
 }
 
+/// For a handler that answers sometimes once and sometimes with a stream.
+impl<E: Into<Refusal>> IntoAnswers for Result<Answers, E> {
+    fn into_answers(self) -> Result<Answers, Refusal> {
+        self.map_err(Into::into)
+    }
+}
+
 /// The source of an [`Error`](crate::Error) of kind [`Reply`](crate::ErrorKind::Reply): what the responder answered
 /// instead of a value.
 ///

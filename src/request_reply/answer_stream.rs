@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use tokio::sync::mpsc;
 
+use super::handler::caught;
 use super::{Answer, IntoAnswer, Refusal};
 
 type Item = Result<Answer, Refusal>;
@@ -124,7 +125,9 @@ impl Stream for Written {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Item>> {
         let mut refusal = None;
-        if let Some(Poll::Ready(outcome)) = self.writer.as_mut().map(|writer| writer.as_mut().poll(context)) {
+        // A panic ends the items in their turn, too.
+        let poll = |writer: &mut Writing| caught(|| writer.as_mut().poll(context), Err);
+        if let Some(Poll::Ready(outcome)) = self.writer.as_mut().map(poll) {
             self.writer = None;
             refusal = outcome.err();
         }

@@ -15,6 +15,7 @@ use super::{Answer, Answers, Event, Refusal, Request, dead_letter};
 use crate::error::Result;
 use crate::state::reply::dedupe::Found;
 use crate::state::reply::dialect::{Control, Dialect, Origin};
+use crate::state::reply::intake::Ticket;
 
 /// How much longer than the first the last pauses between retries become.
 const LONGEST_PAUSE: u32 = 64;
@@ -44,6 +45,7 @@ impl Serving {
         event: Event,
         origin: Origin,
         deadline: Option<Instant>,
+        ticket: Ticket,
     ) -> impl Future<Output = ()> + Send + use<> {
         let serving = self.clone();
         // The others have no way to say anything.
@@ -58,19 +60,19 @@ impl Serving {
             };
             tokio::select! {
                 biased;
-                () = serving.respond(request, &origin, line.as_ref()) => {}
+                () = serving.respond(request, &origin, line.as_ref(), ticket) => {}
                 () = cancelled => serving.count(|metrics| metrics.cancelled += 1),
             }
         }
     }
 
-    async fn respond(&self, request: Request, origin: &Origin, line: Option<&Line>) {
+    async fn respond(&self, request: Request, origin: &Origin, line: Option<&Line>, ticket: Ticket) {
         let Some(handler) =
             self.config.handlers.get(request.topic()).and_then(|handlers| handlers.request.as_ref())
         else {
             return;
         };
-        let mut writer = Writer::new(self, origin, request.deadline.map(Instant::from_std));
+        let mut writer = Writer::new(self, origin, request.deadline.map(Instant::from_std), ticket);
         let mut claim = match self.claim(&request, origin).await {
             Claimed::Run(claim) => claim,
             Claimed::Served => return,

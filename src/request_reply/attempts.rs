@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::producer::{Delivery, ProducerTopic};
 use crate::record::Record;
 use crate::state::reply::correlation::ReplyId;
-use crate::state::reply::dialect::{Dialect, ReplyAddress, RequestHead};
+use crate::state::reply::dialect::{Dialect, Kind, ReplyAddress, RequestHead};
 
 /// What all attempts of a call have in common.
 #[derive(Debug, Clone)]
@@ -23,6 +23,7 @@ pub(super) struct Envelope {
     /// The deadline by the wall clock.
     pub(super) expires: i64,
     pub(super) dialect: Dialect,
+    pub(super) kind: Kind,
     pub(super) clock: WallClock,
 }
 
@@ -36,7 +37,7 @@ impl Envelope {
     ) -> Result<Delivery> {
         let left = u64::try_from(self.expires.saturating_sub(self.clock.now())).unwrap_or(0);
         let head = RequestHead::new(&self.id, &self.address, self.expires, left);
-        let head = head.attempt(attempt).idempotency_key(key);
+        let head = head.kind(self.kind).attempt(attempt).idempotency_key(key);
         let headers = head.headers(self.dialect);
         let headers = headers.iter().map(|&(name, value)| (name.as_bytes(), Some(value)));
         self.topic.send(record.headers(headers)).await

@@ -2,17 +2,23 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::attempts::{Attempts, Envelope, Schedule};
+use super::inbox::Waiter;
 use super::pending::{PendingCall, Waiting};
+use super::reader::Registered;
 use super::reply::Reply;
 use super::requester::Requester;
+use super::room::Place;
 use super::token::CallToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Record;
+use crate::state::reply::answerers::Known;
+use crate::state::reply::dialect::{Dialect, Kind};
+use crate::state::reply::router::Ticket;
 use crate::state::reply::trace;
 
 /// A wait without a limit ends all the same.
@@ -22,13 +28,13 @@ pub(super) const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 #[must_use = "a call sends nothing until it is awaited"]
 #[derive(Debug)]
 pub struct Call<'a> {
-    requester: &'a Requester,
-    topic: &'a str,
-    record: Record<'a>,
-    timeout: Duration,
+    pub(super) requester: &'a Requester,
+    pub(super) topic: &'a str,
+    pub(super) record: Record<'a>,
+    pub(super) timeout: Duration,
     attempts: Option<u32>,
     hedge_after: Option<Duration>,
-    idempotency_key: Option<&'a [u8]>,
+    pub(super) idempotency_key: Option<&'a [u8]>,
 }
 
 impl<'a> Call<'a> {
@@ -106,7 +112,8 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Sends the request, and returns when the producer has taken it. The reply is what the returned future waits for.
+    /// Sends the request, and returns when the producer has taken it: it is on its way, and a process that dies now may not have sent it.
+    /// The reply is what the returned future waits for.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -143,43 +150,28 @@ impl<'a> Call<'a> {
     async fn begin(self, token: Option<&mut Option<CallToken>>) -> Result<Waiting> {
         let Self { requester, topic, record, timeout, .. } = self;
         let inner = &*requester.inner;
-        let core = inner.config.client.core();
-        let now = || tokio::time::Instant::now().into_std();
-        let deadline = now().checked_add(timeout).unwrap_or_else(|| now() + A_YEAR);
-        let reply_topic = requester.reply_topic(topic)?;
-
-        // Room for one more call, and a positioned reader: nearly always both are there.
-        let entered = async {
-            let place = inner.room.enter(size(&record)).await?;
-            loop {
-                // Registered before it is sent: the reply may be there before the send returns.
-                let (waiter, reply) = oneshot::channel();
-                let sent = core.wall_clock();
-                if let Some(entered) = inner.shared.register(&reply_topic, deadline, sent, waiter)? {
-                    return Ok::<_, Error>((place, sent, reply, entered));
-                }
-                inner.opening.open(&reply_topic).await?;
-            }
+        let waiter = || {
+            let (waiter, reply) = oneshot::channel();
+            (Waiter::One(waiter), reply)
         };
-        let (place, sent, reply, (ticket, id, address)) =
-            tokio::time::timeout_at(deadline.into(), entered).await.map_err(|_| {
-                let what = "no room for the call, or its reply topic not ready,";
-                Error::new(ErrorKind::Timeout, format!("{what} within {timeout:?}")).on_topic(topic)
-            })??;
+        let (entered, reply) = enter(requester, topic, &record, timeout, waiter).await?;
+        let Entered { place, ticket, sent, known, envelope, .. } = entered;
 
         let span = tracing::debug_span!(target: "milena::request_reply", "call", topic,
             id = tracing::field::Empty, outcome = tracing::field::Empty);
-        if !span.is_disabled() {
-            span.record("id", &*String::from_utf8_lossy(&id));
-        }
-        let topic = inner.producer.topic(topic);
+        let span = (!span.is_disabled()).then(|| {
+            span.record("id", &*String::from_utf8_lossy(&envelope.id));
+            Box::new(span)
+        });
         let mut waiting = Waiting {
             requester: requester.clone(),
-            topic: Some(topic.clone()),
+            topic: Some(envelope.topic.clone()),
             ticket,
             reply,
-            _place: place,
+            held: place.keep(),
             delivery: None,
+            partition: None,
+            known,
             attempts: None,
             appended: false,
             possible: false,
@@ -188,22 +180,17 @@ impl<'a> Call<'a> {
             timeout,
             span,
         };
-        let left = deadline.saturating_duration_since(now()).as_millis();
-        let expires = sent.saturating_add(i64::try_from(left).unwrap_or(i64::MAX));
         if let Some(token) = token {
             // Before it is sent: the reply cannot lie before that.
-            let positions = inner.shared.positions(&address);
-            *token =
-                Some(CallToken { id, sent, deadline: expires, topic: reply_topic.into_owned(), positions });
+            let positions = inner.shared.positions(&envelope.address);
+            *token = Some(CallToken {
+                id: envelope.id,
+                sent,
+                deadline: envelope.expires,
+                topic: envelope.address.topic().to_owned(),
+                positions,
+            });
         }
-        let envelope = Envelope {
-            topic,
-            id,
-            address,
-            expires,
-            dialect: inner.config.dialect,
-            clock: core.config().wall_clock,
-        };
         let key = self.idempotency_key;
         let attempts = self.attempts.unwrap_or(1 + u32::from(self.hedge_after.is_some()));
         if attempts > 1 {
@@ -277,6 +264,65 @@ impl fmt::Debug for CallFuture<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallFuture").finish_non_exhaustive()
     }
+}
+
+/// A call in the table of pending calls, and what it takes to send its request.
+pub(super) struct Entered<'a> {
+    pub(super) place: Place<'a>,
+    pub(super) ticket: Ticket,
+    pub(super) deadline: Instant,
+    /// By the wall clock, as the deadline in the envelope.
+    pub(super) sent: i64,
+    /// Of the topic.
+    pub(super) known: Known,
+    pub(super) envelope: Envelope,
+}
+
+/// Waits for room for one more call and for a positioned reader, nearly always both are there, and enters the call. Its waiter may be made
+/// more than once.
+pub(super) async fn enter<'a, R>(
+    requester: &'a Requester,
+    topic: &str,
+    record: &Record<'_>,
+    timeout: Duration,
+    waiter: impl Fn() -> (Waiter, R),
+) -> Result<(Entered<'a>, R)> {
+    let inner = &*requester.inner;
+    let core = inner.config.client.core();
+    let now = || tokio::time::Instant::now().into_std();
+    let deadline = now().checked_add(timeout).unwrap_or_else(|| now() + A_YEAR);
+    let reply_topic = requester.reply_topic(topic)?;
+    let entered = async {
+        let place = inner.room.enter(size(record)).await?;
+        loop {
+            // Registered before it is sent: the reply may be there before the send returns.
+            let (waiter, replies) = waiter();
+            let sent = core.wall_clock();
+            if let Some(entered) = inner.shared.register(&reply_topic, topic, deadline, sent, waiter)? {
+                return Ok::<_, Error>((place, sent, replies, entered));
+            }
+            inner.opening.open(&reply_topic).await?;
+        }
+    };
+    let (place, sent, replies, Registered { ticket, id, address, known }) =
+        tokio::time::timeout_at(deadline.into(), entered).await.map_err(|_| {
+            let what = "no room for the call, or its reply topic not ready,";
+            Error::new(ErrorKind::Timeout, format!("{what} within {timeout:?}")).on_topic(topic)
+        })??;
+    let left = deadline.saturating_duration_since(now()).as_millis();
+    let envelope = Envelope {
+        topic: inner.producer.topic(topic),
+        id,
+        address,
+        expires: sent.saturating_add(i64::try_from(left).unwrap_or(i64::MAX)),
+        dialect: match inner.config.dialect {
+            Dialect::Auto => known.dialect(),
+            dialect => dialect,
+        },
+        kind: Kind::Unary,
+        clock: core.config().wall_clock,
+    };
+    Ok((Entered { place, ticket, deadline, sent, known, envelope }, replies))
 }
 
 /// What a request counts against `max_in_flight_bytes`.

@@ -25,8 +25,9 @@ impl ResponderBuilder {
     /// The handler takes a [`Request`], or what is [read from it](FromRequest), and returns [one answer](super::IntoAnswer) or a
     /// [stream of answers](AnswerStream).
     ///
-    /// Handlers of one partition may run side by side and end in any order. A handler may run more than once for a request.
-    /// When the caller calls off its request, the handler's future is dropped.
+    /// Handlers of one partition may run side by side and end in any order, unless
+    /// [ordered by key](ResponderBuilder::ordered_by_key). A handler may run more than once for a request: its offset is
+    /// committed only after the reply was acknowledged. When the caller calls off its request, the handler's future is dropped.
     pub fn on_request<A, H, F>(mut self, topic: impl Into<String>, handler: H) -> Self
     where
         A: FromRequest + Send + 'static,
@@ -80,7 +81,7 @@ pub(super) fn poll_item(
     caught(|| items.poll_next(context), |refusal| Some(Err(refusal)))
 }
 
-fn caught<T>(poll: impl FnOnce() -> Poll<T>, panicked: impl FnOnce(Refusal) -> T) -> Poll<T> {
+pub(super) fn caught<T>(poll: impl FnOnce() -> Poll<T>, panicked: impl FnOnce(Refusal) -> T) -> Poll<T> {
     catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(|panic| {
         tracing::error!(message = message(&*panic), "a handler panicked");
         Poll::Ready(panicked(Refusal::panicked()))

@@ -1,15 +1,15 @@
 //! The task of a responder: reads requests, starts their handlers, tells the group what is finished.
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::serve::{Ending, Serving, take};
-use crate::consumer::{Batch, Consumer, ConsumerEvent, ConsumerHandle, ConsumerRecord};
+use crate::consumer::{Batch, BatchRecords, Consumer, ConsumerEvent, ConsumerHandle, ConsumerRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::task::TaskSet;
-use crate::state::reply::dialect::{Asked, read_request};
+use crate::state::reply::dialect::read_control;
 use crate::state::reply::intake::Work;
 use crate::topic_partition::TopicPartition;
 
@@ -25,6 +25,33 @@ impl Work for ConsumerRecord {
         Some(hasher.finish())
     }
 }
+
+/// What is left of a batch.
+pub(super) enum Rest {
+    Read(BatchRecords),
+    /// Without control records.
+    Sifted(std::vec::IntoIter<ConsumerRecord>),
+}
+
+impl Iterator for Rest {
+    type Item = ConsumerRecord;
+
+    fn next(&mut self) -> Option<ConsumerRecord> {
+        match self {
+            Self::Read(records) => records.next(),
+            Self::Sifted(records) => records.next(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Self::Read(records) => records.size_hint(),
+            Self::Sifted(records) => records.size_hint(),
+        }
+    }
+}
+
+impl ExactSizeIterator for Rest {}
 
 /// Reads the request topics until it is told to stop, and waits for the handlers it started.
 pub(super) async fn serve(ending: Ending, mut consumer: Consumer, handlers: TaskSet) {
@@ -42,7 +69,6 @@ pub(super) async fn serve(ending: Ending, mut consumer: Consumer, handlers: Task
         revoking: None,
         outcome: None,
         until: None,
-        heard: HashMap::new(),
     };
     reading.read(&mut consumer).await;
     reading.tell_finished();
@@ -71,8 +97,6 @@ struct Reading<'a> {
     outcome: Option<Result<()>>,
     /// How long the last handlers are waited for.
     until: Option<Instant>,
-    /// By partition, up to where callers were heard before it was their records' turn.
-    heard: HashMap<TopicPartition, i64>,
 }
 
 impl Reading<'_> {
@@ -153,30 +177,36 @@ impl Reading<'_> {
         }
     }
 
-    fn put(&mut self, batch: Batch) {
+    fn put(&self, batch: Batch) {
         // What it has handed out before it was told to pause is for another.
         if self.outcome.is_none() {
             let (partition, end) = (batch.topic_partition().clone(), batch.next_offset());
-            if self.serving.state().intake.is_at_its_limit() {
-                self.hear(&batch);
-            }
-            self.serving.state().intake.put(&partition, batch.records(), end);
+            self.serving.state().intake.put(&partition, Rest::Read(batch.records()), end);
             self.start();
+            self.sift(&partition);
             if self.serving.state().intake.pause_if_full(&partition) {
                 let _ = self.consumer.pause(&partition);
             }
         }
     }
 
-    /// Takes what callers say of requests that run out of its turn: those may wait for nothing else, and hold the room that its turn
-    /// would need.
-    fn hear(&mut self, batch: &Batch) {
-        for record in batch.records() {
-            if let Asked::Control(control) = read_request(record.headers()) {
-                self.serving.control(&control);
-            }
+    /// Control records need no place and cannot wait for their turn: those who run may wait for them.
+    fn sift(&self, partition: &TopicPartition) {
+        let handlers = self.serving.config.handlers.get(partition.topic());
+        if handlers.is_none_or(|handlers| handlers.request.is_none()) {
+            return;
         }
-        self.heard.insert(batch.topic_partition().clone(), batch.next_offset());
+        let Some((waiting, end)) = self.serving.state().intake.take_back(partition) else { return };
+        let requests: Vec<_> = waiting
+            .filter(|record| match read_control(record.headers()) {
+                Some(control) => {
+                    self.serving.control(&control);
+                    false
+                }
+                None => true,
+            })
+            .collect();
+        self.serving.state().intake.put(partition, Rest::Sifted(requests.into_iter()), end);
     }
 
     /// Starts what may run.
@@ -184,9 +214,7 @@ impl Reading<'_> {
         loop {
             let taken = self.serving.state().intake.take();
             let Some((ticket, record)) = taken else { break };
-            let heard =
-                self.heard.get(record.topic_partition()).is_some_and(|heard| record.offset() < *heard);
-            take(self.serving, self.handlers, ticket, record, heard);
+            take(self.serving, self.handlers, ticket, record);
         }
         let resumable = self.serving.state().intake.take_resumable();
         for partition in resumable {

@@ -7,13 +7,16 @@ mod attempts;
 mod call;
 mod config;
 mod dead_letter;
+mod gather;
 mod group_home;
 mod handler;
 mod home;
+mod inbox;
 mod incoming;
 mod intake;
 #[cfg(feature = "json")]
 mod json;
+mod many;
 mod message;
 mod metrics;
 mod opening;
@@ -29,6 +32,7 @@ mod running;
 mod serve;
 #[cfg(test)]
 mod simulation;
+mod stream;
 mod token;
 mod writer;
 
@@ -37,6 +41,7 @@ pub use answer::{Answer, Answers, ErrorReply, IntoAnswer, IntoAnswers, Refusal, 
 pub use answer_stream::{AnswerSink, AnswerStream};
 pub use call::{Call, CallFuture};
 pub use config::RequesterBuilder;
+pub use gather::{GatherCall, Gathered, GroupReply};
 pub use incoming::{Event, Request};
 #[cfg(feature = "json")]
 pub use json::{Json, json};
@@ -47,6 +52,7 @@ pub use reply::Reply;
 pub use reply_group::ReplyGroup;
 pub use requester::Requester;
 pub use responder::{Responder, ResponderBuilder};
+pub use stream::{ReplyStream, StreamCall};
 pub use token::CallToken;
 
 use crate::client::Client;

@@ -157,3 +157,6 @@ impl Drop for Positioned<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

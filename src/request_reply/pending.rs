@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::attempts::Attempts;
+use super::many::cancel;
 use super::reply::Reply;
 use super::requester::Requester;
-use super::room::Place;
 use super::token::CallToken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::{Delivery, ProducerTopic};
+use crate::state::reply::answerers::Known;
 use crate::state::reply::router::Ticket;
 
 /// A call whose request was handed to the producer; a future of the reply. Made by [`Call::send`](crate::Call::send) and
@@ -54,10 +55,14 @@ pub(super) struct Waiting {
     pub(super) topic: Option<ProducerTopic>,
     pub(super) ticket: Ticket,
     pub(super) reply: oneshot::Receiver<Result<Reply>>,
-    /// Given back when the call is gone.
-    pub(super) _place: Place,
+    /// Bytes that it takes of the requester's room.
+    pub(super) held: u32,
     /// What becomes of the last attempt.
     pub(super) delivery: Option<Delivery>,
+    /// Where the request was written.
+    pub(super) partition: Option<i32>,
+    /// Of the topic, when the call began.
+    pub(super) known: Known,
     pub(super) attempts: Option<Box<Attempts>>,
     /// A request was handed to the producer.
     pub(super) appended: bool,
@@ -67,7 +72,8 @@ pub(super) struct Waiting {
     pub(super) trouble: Option<Error>,
     pub(super) ended: bool,
     pub(super) timeout: Duration,
-    pub(super) span: tracing::Span,
+    /// Only where somebody listens: there is one in every call.
+    pub(super) span: Option<Box<tracing::Span>>,
 }
 
 impl Waiting {
@@ -86,7 +92,7 @@ impl Waiting {
             again.hasten(self.requester.inner.config.client.core().config().retry_backoff.first);
         } else if !self.possible && self.requester.inner.shared.give_up(self.ticket, true) {
             self.ended = true;
-            self.span.record("outcome", "failed");
+            self.tell("failed");
             return Err(error);
         }
         // If the call has ended meanwhile, that outcome stands.
@@ -94,19 +100,23 @@ impl Waiting {
         Ok(())
     }
 
+    fn tell(&self, outcome: &str) {
+        if let Some(span) = &self.span {
+            span.record("outcome", outcome);
+        }
+    }
+
     pub(super) fn end(&mut self, outcome: Result<Result<Reply>, oneshot::error::RecvError>) -> Result<Reply> {
         self.ended = true;
         // The clock ended without ending this call: it cannot.
         let outcome = outcome.unwrap_or_else(|_| Err(Error::closed("requester")));
-        self.span.record(
-            "outcome",
-            match &outcome {
-                Ok(_) => "answered",
-                Err(error) if error.kind() == ErrorKind::Reply => "refused",
-                Err(error) if error.is_timeout() => "timed out",
-                Err(_) => "ended",
-            },
-        );
+        self.tell(match &outcome {
+            Ok(_) => "answered",
+            Err(error) if error.kind() == ErrorKind::Reply => "refused",
+            Err(error) if error.is_timeout() => "timed out",
+            Err(_) => "ended",
+        });
+        self.learn(&outcome);
         outcome.map_err(|error| {
             if !error.is_timeout() {
                 return error;
@@ -125,6 +135,21 @@ impl Waiting {
     }
 }
 
+impl Waiting {
+    /// The outcome shows who answers on the topic, or that nobody does.
+    fn learn(&self, outcome: &Result<Reply>) {
+        let Some(topic) = &self.topic else { return };
+        let answerers = || self.requester.inner.shared.state();
+        match outcome {
+            Ok(reply) if self.known.learns_from(reply.answerer()) => {
+                answerers().answerers.handle_answer(topic.name(), reply.answerer());
+            }
+            Err(error) if error.is_timeout() => answerers().answerers.handle_silence(topic.name()),
+            _ => {}
+        }
+    }
+}
+
 impl Future for Waiting {
     type Output = Result<Reply>;
 
@@ -140,7 +165,7 @@ impl Future for Waiting {
                 this.delivery = None;
                 match sent {
                     // The reply may come until the deadline.
-                    Ok(_) => this.possible = true,
+                    Ok(written) => (this.possible, this.partition) = (true, Some(written.partition)),
                     Err(error) => this.attempt_failed(error)?,
                 }
             }
@@ -159,8 +184,16 @@ impl Future for Waiting {
 impl Drop for Waiting {
     /// Takes the call out of the table when its caller goes away.
     fn drop(&mut self) {
+        let inner = &self.requester.inner;
         if !self.ended {
-            self.requester.inner.shared.give_up(self.ticket, false);
+            let shared = &inner.shared;
+            if shared.give_up(self.ticket, false)
+                && let Some(topic) = &self.topic
+            {
+                let id = shared.state().router.id(self.ticket);
+                cancel(&self.requester, topic, self.partition, &id);
+            }
         }
+        inner.room.leave(self.held);
     }
 }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
 
+use super::inbox::Waiter;
 use super::reply::{Reply, refused};
 use super::token::CallToken;
 use crate::client::Core;
@@ -16,6 +17,7 @@ use crate::consumer::{Batch, Consumer, ConsumerHandle};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::backoff::Backoff;
 use crate::state::consumer::Offset;
+use crate::state::reply::answerers::{Answerer, Answerers, Known};
 use crate::state::reply::correlation::{ReplyCorrelation, ReplyId};
 use crate::state::reply::dialect::{ReplyAddress, read_reply};
 use crate::state::reply::lost::{GoOn, LostPositions};
@@ -26,9 +28,6 @@ use crate::topic_partition::TopicPartition;
 const CLOCK_SKEW: i64 = 60_000;
 /// How often metadata is asked for while replies may come on any partition of a topic, which may gain some.
 const GROWTH: Duration = Duration::from_secs(1);
-
-/// Completes one call.
-pub(super) type Waiter = oneshot::Sender<Result<Reply>>;
 
 /// What the callers, the readers and the clock work on.
 pub(super) struct Shared {
@@ -44,6 +43,7 @@ pub(super) struct Shared {
 
 pub(super) struct State {
     pub(super) router: Router<Waiter>,
+    pub(super) answerers: Answerers,
     /// When the clock looks next.
     armed: Option<Instant>,
     /// Batches on reply partitions that could not be read.
@@ -52,6 +52,15 @@ pub(super) struct State {
     pub(super) resent: u64,
     pub(super) slowest_reply: Duration,
     pub(super) reply_time: Duration,
+}
+
+/// A call that was entered.
+pub(super) struct Registered {
+    pub(super) ticket: Ticket,
+    pub(super) id: ReplyId,
+    pub(super) address: Arc<ReplyAddress>,
+    /// Of the topic that is asked.
+    pub(super) known: Known,
 }
 
 impl State {
@@ -69,6 +78,7 @@ impl Shared {
         Arc::new(Self {
             state: Mutex::new(State {
                 router: Router::new(correlation),
+                answerers: Answerers::default(),
                 armed: None,
                 unreadable: 0,
                 resent: 0,
@@ -90,15 +100,16 @@ impl Shared {
         &self.consumer
     }
 
-    /// Enters a call whose reply comes on this topic. Mostly a new call ends later than those before it, and the clock sleeps on.
+    /// Enters a call of the topic `asked` whose reply comes on `topic`. Mostly a new call ends later than those before it, and the clock sleeps on.
     /// `None` if the topic is not open; the waiter is then dropped.
     pub(super) fn register(
         &self,
         topic: &str,
+        asked: &str,
         deadline: Instant,
         sent: i64,
         waiter: Waiter,
-    ) -> Result<Option<(Ticket, ReplyId, Arc<ReplyAddress>)>> {
+    ) -> Result<Option<Registered>> {
         let state = &mut *self.state();
         let Some((home, address)) = state.router.homes().home(topic) else { return Ok(None) };
         let address = address.clone();
@@ -108,7 +119,7 @@ impl Shared {
             state.armed = Some(deadline);
             self.earlier.notify_one();
         }
-        Ok(Some((ticket, id, address)))
+        Ok(Some(Registered { ticket, id, address, known: state.answerers.known(asked) }))
     }
 
     /// Where reading stands on the partitions that replies to this address may come on; -1 where that is not known now.
@@ -163,6 +174,12 @@ impl Shared {
         Ok(ticket)
     }
 
+    /// Ends a call whose caller has all that it wants.
+    pub(super) fn finish(&self, ticket: Ticket) {
+        self.state().router.finish(ticket);
+        self.ended();
+    }
+
     /// Ends a call without a reply, unless it has ended already.
     pub(super) fn give_up(&self, ticket: Ticket, failed: bool) -> bool {
         let waiter = {
@@ -206,7 +223,7 @@ impl Shared {
     pub(super) fn end_all(&self) {
         let waiters = self.state().router.close();
         for waiter in waiters {
-            let _ = waiter.send(Err(Error::closed("requester")));
+            waiter.send(Err(Error::closed("requester")));
         }
         self.idle.notify_waiters();
     }
@@ -242,7 +259,7 @@ pub(super) async fn clock(guard: EndAll) {
             state.armed = state.router.next_deadline();
         }
         for waiter in expired {
-            let _ = waiter.send(Err(Error::new(ErrorKind::Timeout, "no reply by the deadline")));
+            waiter.send(Err(Error::new(ErrorKind::Timeout, "no reply by the deadline")));
         }
         shared.ended();
     }
@@ -266,7 +283,7 @@ pub(super) async fn watch_topics(shared: Arc<Shared>, core: Arc<Core>, broadcast
         };
         for waiter in waiters {
             let message = "the reply topic was deleted or created again while a reply was awaited";
-            let _ = waiter.send(Err(Error::new(ErrorKind::Gone, message).unsure()));
+            waiter.send(Err(Error::new(ErrorKind::Gone, message).unsure()));
         }
         shared.ended();
         tokio::select! {
@@ -351,8 +368,11 @@ fn complete(shared: &Shared, batch: &Batch, wall_clock: i64) {
         let addressee = {
             let state = &mut *shared.state();
             let addressee = match head.id {
-                Some(id) => state.router.handle_reply(id),
-                None => state.router.handle_stranger(),
+                // One that names a reply topic is a request: somebody uses the topic for both.
+                Some(id) if !head.is_request => {
+                    state.router.handle_record(id, |waiter| waiter.take_in(&head, &record))
+                }
+                _ => state.router.handle_stranger(),
             };
             if matches!(addressee, Addressee::Waiter(_)) {
                 let time = u64::try_from(wall_clock.saturating_sub(record.timestamp())).unwrap_or(0);
@@ -363,12 +383,12 @@ fn complete(shared: &Shared, batch: &Batch, wall_clock: i64) {
             addressee
         };
         let Addressee::Waiter(waiter) = addressee else { continue };
+        let answerer = Answerer::of(&head);
         let outcome = match head.error {
-            None => Ok(Reply::new(record)),
+            None => Ok(Reply::new(record, answerer)),
             Some((status, message)) => Err(refused(&record, status, message)),
         };
-        // A caller that has just gone needs nothing.
-        let _ = waiter.send(outcome);
+        waiter.send(outcome);
     }
     shared.ended();
 }

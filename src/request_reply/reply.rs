@@ -2,6 +2,7 @@
 use crate::consumer::ConsumerRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::Headers;
+use crate::state::reply::answerers::Answerer;
 use crate::state::reply::dialect::{Dialect, read_reply};
 
 use super::{Decode, ErrorReply};
@@ -12,11 +13,16 @@ use super::{Decode, ErrorReply};
 #[derive(Debug, Clone)]
 pub struct Reply {
     record: ConsumerRecord,
+    answerer: Answerer,
 }
 
 impl Reply {
-    pub(super) fn new(record: ConsumerRecord) -> Self {
-        Self { record }
+    pub(super) fn new(record: ConsumerRecord, answerer: Answerer) -> Self {
+        Self { record, answerer }
+    }
+
+    pub(super) fn answerer(&self) -> Answerer {
+        self.answerer
     }
 
     /// The value; a null value reads as empty, see [`Reply::is_null`].

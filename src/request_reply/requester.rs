@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::RequesterMetrics;
 use super::call::{A_YEAR, Call};
 use super::config::RequesterBuilder;
+use super::inbox::Waiter;
 use super::opening::Opening;
 use super::pending::{PendingCall, Waiting};
 use super::reader::{self, EndAll, Shared};
@@ -20,6 +21,7 @@ use crate::network::task::TaskSet;
 use crate::producer::Producer;
 use crate::record::Record;
 use crate::state::consumer::OffsetReset;
+use crate::state::reply::answerers::Known;
 use crate::state::reply::correlation::ReplyCorrelation;
 
 /// Asks over Kafka: sends a request to a topic and waits for the reply to it.
@@ -44,7 +46,7 @@ pub(super) struct Inner {
     pub(super) config: RequesterBuilder,
     pub(super) producer: Producer,
     pub(super) opening: Arc<Opening>,
-    pub(super) room: Arc<Room>,
+    pub(super) room: Room,
     tasks: TaskSet,
 }
 
@@ -74,8 +76,7 @@ impl Requester {
         if let Some(homes) = config.allocator.changes() {
             tasks.spawn(opening.clone().follow(homes.clone()));
         }
-        let room =
-            Arc::new(Room::new(config.max_in_flight, config.max_in_flight_bytes, config.wait_for_room));
+        let room = Room::new(config.max_in_flight, config.max_in_flight_bytes, config.wait_for_room);
         let inner = Inner { shared, config, producer, opening, room, tasks };
         let requester = Self { inner: Arc::new(inner) };
         let Inner { config, opening, .. } = &*requester.inner;
@@ -188,21 +189,23 @@ impl Requester {
             return Err(late());
         }
         let (waiter, reply) = oneshot::channel();
-        let ticket = inner.shared.resume(token, deadline.into_std(), waiter)?;
+        let ticket = inner.shared.resume(token, deadline.into_std(), Waiter::One(waiter))?;
         let waiting = Waiting {
             requester: self.clone(),
             topic: None,
             ticket,
             reply,
-            _place: place,
+            held: place.keep(),
             delivery: None,
+            partition: None,
+            known: Known::default(),
             attempts: None,
             appended: true,
             possible: true,
             trouble: None,
             ended: false,
             timeout,
-            span: tracing::Span::none(),
+            span: None,
         };
         Ok(PendingCall { waiting, token: token.clone() })
     }

@@ -1,6 +1,4 @@
 //! How many calls, and how many bytes of requests, may be in flight at a time.
-use std::sync::Arc;
-
 use tokio::sync::{Semaphore, TryAcquireError};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -25,7 +23,7 @@ impl Room {
     /// Takes the place of one call.
     ///
     /// Cancel safe. Calls get room in the order in which they asked for it.
-    pub(super) async fn enter(self: &Arc<Self>, bytes: usize) -> Result<Place> {
+    pub(super) async fn enter(&self, bytes: usize) -> Result<Place<'_>> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.max_bytes);
         let full = |error| match error {
             TryAcquireError::Closed => Error::closed("requester"),
@@ -42,10 +40,16 @@ impl Room {
         } else {
             (self.calls.try_acquire().map_err(full)?, self.bytes.try_acquire_many(bytes).map_err(full)?)
         };
-        // Given back by the place, which lives longer than a borrow.
+        // Given back by the place.
         call.forget();
         held.forget();
-        Ok(Place { room: self.clone(), bytes })
+        Ok(Place { room: self, bytes })
+    }
+
+    /// Gives the room of one call back.
+    pub(super) fn leave(&self, bytes: u32) {
+        self.calls.add_permits(1);
+        self.bytes.add_permits(bytes as usize);
     }
 
     /// Whoever waits for room is told that there will be none.
@@ -57,14 +61,20 @@ impl Room {
 
 /// The room that one call takes, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    room: Arc<Room>,
+pub(super) struct Place<'a> {
+    room: &'a Room,
     bytes: u32,
 }
 
-impl Drop for Place {
+impl Place<'_> {
+    /// It stays taken until [`Room::leave`] is called with the bytes that this returns.
+    pub(super) fn keep(self) -> u32 {
+        std::mem::ManuallyDrop::new(self).bytes
+    }
+}
+
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.room.calls.add_permits(1);
-        self.room.bytes.add_permits(self.bytes as usize);
+        self.room.leave(self.bytes);
     }
 }

@@ -66,6 +66,11 @@ impl Line {
         }
     }
 
+    /// Whether credit for more than so many items was granted after the request.
+    pub(super) fn has_credit_above(&self, items: u64) -> bool {
+        self.orders.borrow().credit > items
+    }
+
     /// Waits until credit for more than so many items was granted after the request.
     pub(super) async fn credit_above(&self, items: u64) {
         let _ = self.orders.clone().wait_for(|orders| orders.credit > items).await;

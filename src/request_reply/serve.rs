@@ -7,9 +7,10 @@ use tokio::time::Instant;
 
 use super::ResponderMetrics;
 use super::incoming::Event;
+use super::intake::Rest;
 use super::output::Output;
 use super::responder::ResponderBuilder;
-use crate::consumer::{BatchRecords, ConsumerRecord};
+use crate::consumer::ConsumerRecord;
 use crate::error::{Error, Result};
 use crate::network::task::TaskSet;
 use crate::producer::Producer;
@@ -31,7 +32,7 @@ pub(super) struct Serving {
 }
 
 pub(super) struct State {
-    pub(super) intake: Intake<BatchRecords>,
+    pub(super) intake: Intake<Rest>,
     /// The reading task wants to know of every end.
     pub(super) watched: bool,
     metrics: ResponderMetrics,
@@ -110,14 +111,8 @@ impl Drop for Ending {
     }
 }
 
-/// Decides what a record is whose turn has come, and starts its handler. `heard`: what it says of another one was obeyed before.
-pub(super) fn take(
-    serving: &Arc<Serving>,
-    tasks: &TaskSet,
-    ticket: Ticket,
-    record: ConsumerRecord,
-    heard: bool,
-) {
+/// Decides what a record is whose turn has come, and starts its handler.
+pub(super) fn take(serving: &Arc<Serving>, tasks: &TaskSet, ticket: Ticket, record: ConsumerRecord) {
     let mut open = Open { serving: serving.clone(), ticket, done: true };
     let Some(handlers) = serving.config.handlers.get(record.topic()) else {
         return serving.count(|metrics| metrics.unhandled += 1);
@@ -131,16 +126,13 @@ pub(super) fn take(
         Asked::Event => return serving.count(|metrics| metrics.unhandled += 1),
         Asked::Request(origin) if allowed(serving, &origin) => Some(origin),
         Asked::Request(_) | Asked::Unanswerable => return serving.count(|metrics| metrics.unanswerable += 1),
-        Asked::Control(_) if heard => return,
         Asked::Control(control) => return serving.control(&control),
     };
     let mut deadline = None;
     if let Some(origin) = &origin {
-        let now = serving.config.client.core().wall_clock();
-        if serving.is_expired(origin, &record, now) {
+        let Some(left) = serving.left(origin, &record) else {
             return serving.count(|metrics| metrics.expired += 1);
-        }
-        let left = origin.left(now).map(|left| Duration::from_millis(u64::try_from(left).unwrap_or(0)));
+        };
         deadline = left.and_then(|left| Instant::now().checked_add(left));
     }
     serving.count(|metrics| match origin {
@@ -156,7 +148,7 @@ pub(super) fn take(
         });
         return;
     };
-    let answering = serving.answer(event, origin, deadline);
+    let answering = serving.answer(event, origin, deadline, ticket);
     tasks.spawn(async move {
         answering.await;
         open.close();
@@ -164,21 +156,20 @@ pub(super) fn take(
 }
 
 impl Serving {
-    /// Whether the caller has given up by now, given in milliseconds.
-    fn is_expired(&self, origin: &Origin, record: &ConsumerRecord, now: i64) -> bool {
+    /// What is left for the answer, if its caller said so. `None`: nobody waits for it any more.
+    fn left(&self, origin: &Origin, record: &ConsumerRecord) -> Option<Option<Duration>> {
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        let (written, by_node) =
-            (record.timestamp(), record.timestamp_type() == TimestampType::LogAppendTime);
-        let end = match (origin.deadline, origin.timeout) {
-            (Some(deadline), timeout) if timeout.is_none() || !by_node => deadline,
-            // Of a record without a timestamp the age is not known.
-            _ if written < 0 => return false,
-            (_, timeout) => {
-                let most = timeout.map_or(self.config.max_age, Duration::from_millis);
-                written.saturating_add(millis(most))
-            }
+        let (now, written) = (self.config.client.core().wall_clock(), record.timestamp());
+        let by_node = record.timestamp_type() == TimestampType::LogAppendTime;
+        let left = origin.left(now, by_node.then_some(written));
+        let patience = match left {
+            Some(left) => left,
+            // How old it is, is not known.
+            None if written < 0 => 0,
+            None => written.saturating_add(millis(self.config.max_age)).saturating_sub(now),
         };
-        end.saturating_add(millis(self.config.clock_skew)) < now
+        let expired = patience.saturating_add(millis(self.config.clock_skew)) < 0;
+        (!expired).then(|| left.map(|left| Duration::from_millis(u64::try_from(left).unwrap_or(0))))
     }
 }
 
@@ -197,6 +188,26 @@ impl Open {
     /// It was dealt with to the end.
     fn close(mut self) {
         self.done = true;
+    }
+}
+
+/// Something that waits for its caller and holds no place meanwhile.
+pub(super) struct Parked<'a>(&'a Serving, Ticket);
+
+impl Serving {
+    /// `None`: too many do so already.
+    pub(super) fn park(&self, ticket: Ticket) -> Option<Parked<'_>> {
+        let (parked, more) = self.state().intake.park(&ticket);
+        if more {
+            self.ended_one.notify_one();
+        }
+        parked.then_some(Parked(self, ticket))
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.0.state().intake.unpark(&self.1);
     }
 }
 

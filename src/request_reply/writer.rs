@@ -17,6 +17,7 @@ use crate::producer::Delivery;
 use crate::protocol::error_code::ErrorCode;
 use crate::record::Record;
 use crate::state::reply::dialect::{Dialect, Kind, Origin, ReplyHead};
+use crate::state::reply::intake::Ticket;
 
 /// How long a reply may wait beyond its caller's deadline: clocks differ.
 const GRACE: Duration = Duration::from_millis(100);
@@ -43,6 +44,7 @@ impl Serving {
 pub(super) struct Writer<'a> {
     serving: &'a Serving,
     origin: &'a Origin,
+    ticket: Ticket,
     deadline: Option<Instant>,
     /// Of the next record.
     sequence: u64,
@@ -59,8 +61,13 @@ enum Part<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(serving: &'a Serving, origin: &'a Origin, deadline: Option<Instant>) -> Self {
-        Self { serving, origin, deadline, sequence: 0, unsettled: VecDeque::new() }
+    pub(super) fn new(
+        serving: &'a Serving,
+        origin: &'a Origin,
+        deadline: Option<Instant>,
+        ticket: Ticket,
+    ) -> Self {
+        Self { serving, origin, ticket, deadline, sequence: 0, unsettled: VecDeque::new() }
     }
 
     /// Writes the only answer.
@@ -144,6 +151,10 @@ impl<'a> Writer<'a> {
             return Ok(());
         };
         let Some(more) = self.sequence.checked_sub(first.into()) else { return Ok(()) };
+        if line.has_credit_above(more) {
+            return Ok(());
+        }
+        let _parked = self.serving.park(self.ticket);
         let granted = timeout_at(self.limit(), line.credit_above(more)).await;
         granted.map_err(|_| late("no credit for the next item came in time"))
     }
@@ -213,18 +224,16 @@ impl<'a> Writer<'a> {
     /// does not exist; it must not hold its place for as long as it likes.
     async fn send(&self, record: Record<'_>) -> Result<Delivery> {
         let mut sending = pin!(self.serving.producer().send(&self.origin.topic, record));
-        let mut limit = None;
+        if let Some(sent) = at_once(|context| sending.as_mut().poll(context)).await {
+            return sent;
+        }
+        let limit = self.limit();
         loop {
-            let sent = match limit {
-                None => at_once(|context| sending.as_mut().poll(context)).await,
-                Some(limit) => {
-                    timeout_at((Instant::now() + PARTITION_WAIT).min(limit), &mut sending).await.ok()
-                }
-            };
-            if let Some(sent) = sent {
+            // Meanwhile the metadata are refreshed, if something is missing in them.
+            let pause = (Instant::now() + PARTITION_WAIT).min(limit);
+            if let Ok(sent) = timeout_at(pause, &mut sending).await {
                 return sent;
             }
-            let limit = *limit.get_or_insert_with(|| self.limit());
             let cluster = self.serving.config.client.core().cluster();
             let known = cluster.topic(&self.origin.topic).is_some_and(|topic| !topic.partitions.is_empty());
             if Instant::now() >= limit || known && !self.serving.is_routable(self.origin) {

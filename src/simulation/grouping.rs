@@ -232,6 +232,7 @@ impl Grouping {
         let purpose = match request.what {
             What::Find(_) => Purpose::Rest,
             What::Join(_) | What::Sync(_) => Purpose::Rebalance,
+            _ if request.what.is_sign_of_life() => Purpose::Heartbeat,
             _ => Purpose::Group,
         };
         let node = request.node.unwrap_or_else(|| self.client.any_node());

@@ -72,8 +72,10 @@ pub(super) fn check_owners(view: &GroupView, members: &[Grouping]) -> Result<(),
             continue;
         }
         // A static member that misses a round stays a member all the same (KIP-345), and what the leader is shown of it is what it had
-        // said before: what it was given last may go to another, of which nothing but its next answer can tell it. So these are left out.
-        if member.is_static_by_rounds() {
+        // said before: what it was given last may go to another, of which nothing but the end of its next round can tell it. Once it
+        // stands where the coordinator does, what holds for all holds for it.
+        let is_up_to_date = member.membership.group().is_stable() && identity.generation == view.generation();
+        if member.is_static_by_rounds() && !is_up_to_date {
             continue;
         }
         for partition in member.partitions() {

@@ -29,6 +29,7 @@ const BACKLOG: usize = 4;
 pub(super) enum Purpose {
     Produce,
     Fetch(usize),
+    Heartbeat,
     Group,
     Rebalance,
     Rest,

@@ -1,8 +1,8 @@
 //! Request-reply with NestJS and Spring Kafka programs as they are, in both directions, on one real Kafka: who asks and who answers is a
 //! process of its own, kept under tests/partners. One whose runtime is not here is left out, which is said.
 //!
-//! Every dialect and every handler with NestJS 11 and Spring is a test, as are strange requests and the cold rebalance in which NestJS loses
-//! its reply. NestJS 12, more calls and more rounds are a command:
+//! Every dialect and every handler with NestJS 11 and Spring is a test, as are strange requests, the cold rebalance in which NestJS loses
+//! its reply, and a group of NestJS clients and of requesters of ours that grows and shrinks. NestJS 12, more calls and more rounds are a command:
 //!
 //! ```text
 //! cargo test --test interop all_of_it -- --ignored --nocapture
@@ -14,6 +14,7 @@ mod support;
 mod answers;
 mod asks;
 mod cold;
+mod group;
 mod ours;
 mod partner;
 mod side;

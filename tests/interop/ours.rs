@@ -3,7 +3,10 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use milena::{Answer, Client, Error, ErrorReply, Refusal, Reply, Request, Requester, Responder, Status};
+use milena::{
+    Answer, AnswerStream, Answers, Client, Error, ErrorReply, IntoAnswers, Refusal, Reply, Request,
+    Requester, Responder, Status,
+};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -21,29 +24,48 @@ pub(crate) async fn responder(kafka: &Cluster, topic: &str) -> Responder {
 /// Requests of the handler `held` are answered when there is a permit.
 pub(crate) async fn responder_that_holds(kafka: &Cluster, topic: &str, held: Arc<Semaphore>) -> Responder {
     let handler = move |request| answer(request, held.clone());
-    client(kafka).await.responder("ours").on_request(topic, handler).start().await.unwrap()
+    client(kafka).await.responder(topic).on_request(topic, handler).start().await.unwrap()
 }
 
-async fn answer(request: Request, held: Arc<Semaphore>) -> Result<Answer, Refusal> {
+async fn answer(request: Request, held: Arc<Semaphore>) -> Result<Answers, Refusal> {
     let text = std::str::from_utf8(request.value())?;
     let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
-    match verb {
-        "echo" => Ok(Answer::new(rest.to_owned())),
-        "upper" => Ok(Answer::new(rest.to_uppercase())),
-        "null" => Ok(Answer::null()),
-        "empty" => Ok(Answer::new("")),
+    let answer = match verb {
+        "echo" => Answer::new(rest.to_owned()),
+        "upper" => Answer::new(rest.to_uppercase()),
+        "null" => Answer::null(),
+        "empty" => Answer::new(""),
         "slow" => {
             let (delay, rest) = rest.split_once(' ').unwrap_or((rest, ""));
             tokio::time::sleep(Duration::from_millis(delay.parse()?)).await;
-            Ok(Answer::new(rest.to_owned()))
+            Answer::new(rest.to_owned())
         }
         "held" => {
             held.acquire().await?.forget();
-            Ok(Answer::new(rest.to_owned()))
+            Answer::new(rest.to_owned())
         }
-        "error" => Err(Refusal::new(Status::NOT_FOUND, rest)),
-        _ => Err(Refusal::new(Status::UNIMPLEMENTED, format!("no handler {verb}"))),
-    }
+        "stream" | "trickle" => {
+            let (count, item) = rest.split_once(' ').unwrap_or((rest, ""));
+            let (count, item) = (count.parse()?, item.to_owned());
+            let pause = Duration::from_millis(if verb == "trickle" { 5 } else { 0 });
+            return items(count, item, pause).into_answers();
+        }
+        "error" => return Err(Refusal::new(Status::NOT_FOUND, rest)),
+        _ => return Err(Refusal::new(Status::UNIMPLEMENTED, format!("no handler {verb}"))),
+    };
+    answer.into_answers()
+}
+
+/// So many items; with a pause before each, the end comes late, too.
+fn items(count: usize, item: String, pause: Duration) -> AnswerStream {
+    AnswerStream::written_by(async move |mut items| {
+        for number in 0..count {
+            tokio::time::sleep(pause).await;
+            items.send(format!("{item}.{number}")).await;
+        }
+        tokio::time::sleep(4 * pause).await;
+        Ok(())
+    })
 }
 
 /// Makes calls, all at once, as [`crate::side::Side::call`] does.

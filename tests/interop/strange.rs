@@ -52,12 +52,14 @@ fn what_cannot_be_answered_is_counted_and_holds_up_nobody() {
             let outcomes = call(&requester, &topic, 20, LONG, "echo after").await;
             let expected: Vec<_> = (0..20).map(|call| Outcome::item(format!("after-{call}"))).collect();
             assert_eq!(outcomes, expected);
-            wait_for("the count of lost replies", 2 * LONG, || match responder.metrics() {
-                metrics if metrics.lost == 3 => Ok(()),
-                metrics => Err(format!("{metrics:?}")),
+            wait_for("the count of replies that have nowhere to go", 2 * LONG, || {
+                match responder.metrics() {
+                    metrics if metrics.unroutable == 3 => Ok(()),
+                    metrics => Err(format!("{metrics:?}")),
+                }
             });
             let metrics = responder.metrics();
-            assert_eq!((metrics.unanswerable, metrics.answered), (5, 20), "{metrics:?}");
+            assert_eq!((metrics.unanswerable, metrics.answered, metrics.lost), (5, 20, 0), "{metrics:?}");
         });
     });
 }

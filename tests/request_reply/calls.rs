@@ -141,3 +141,19 @@ async fn a_call_that_cannot_be_sent_says_why_at_once() {
     let error = requester.request(REPLIES, "1").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
 }
+
+#[tokio::test]
+async fn a_requester_is_ready_after_a_few_round_trips() {
+    for existing in [true, false] {
+        let broker = Broker::start().await.unwrap();
+        if existing {
+            broker.create_topic(REPLIES, 3).unwrap();
+        }
+        let client = Client::connect(&broker.address()).await.unwrap();
+        let count = || [Api::METADATA, Api::CREATE_TOPICS, Api::LIST_OFFSETS].map(|api| broker.requests(api));
+        let before = count();
+        client.requester().reply_topic(REPLIES).build().await.unwrap();
+        let asked: Vec<_> = count().into_iter().zip(before).map(|(after, before)| after - before).collect();
+        assert!(asked[0] <= 3 && asked[1..] == [u64::from(!existing), 1], "existing {existing}: {asked:?}");
+    }
+}

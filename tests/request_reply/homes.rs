@@ -133,7 +133,7 @@ async fn a_coordinator_that_is_away_for_a_minute_changes_nothing() {
     let homes = scene.settled(GROUP, 3).await;
     distinct(&homes);
     for api in [Api::FIND_COORDINATOR, Api::HEARTBEAT, Api::JOIN_GROUP, Api::SYNC_GROUP] {
-        scene.broker().faults().add(Fault::on(api).error(ErrorCode::COORDINATOR_NOT_AVAILABLE));
+        scene.broker().faults().add(Fault::on(api).group(GROUP).error(ErrorCode::COORDINATOR_NOT_AVAILABLE));
     }
     for _ in 0..12 {
         tokio::time::sleep(5 * SECOND).await;
@@ -141,6 +141,7 @@ async fn a_coordinator_that_is_away_for_a_minute_changes_nothing() {
             assert_eq!(Some(scene.named(caller).await), *home);
         }
     }
+    assert!(scene.broker().faults().struck() > 30, "it was asked for again and again, in vain");
     // Their sessions, of ten seconds, are over: they come back as new members.
     scene.broker().faults().clear();
     tokio::time::sleep(30 * SECOND).await;
@@ -156,7 +157,10 @@ async fn who_is_shut_out_comes_back_to_its_home() {
     let callers = [scene.caller("a").await, scene.caller("b").await];
     let homes = scene.settled(GROUP, 2).await;
     for _ in 0..4 {
-        scene.broker().faults().add(Fault::on(Api::HEARTBEAT).times(1).error(ErrorCode::UNKNOWN_MEMBER_ID));
+        scene
+            .broker()
+            .faults()
+            .add(Fault::on(Api::HEARTBEAT).group(GROUP).times(1).error(ErrorCode::UNKNOWN_MEMBER_ID));
         let struck = scene.broker().faults().struck();
         until("a member is shut out", || scene.broker().faults().struck() > struck).await;
         // Until its former self is forgotten there is one member more.
@@ -212,6 +216,10 @@ async fn a_static_caller_keeps_its_home_over_a_restart() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_read_committed_or_looked_up_for_the_group() {
     let scene = Scene::new(4).await;
+    for api in [Api::OFFSET_FETCH, Api::OFFSET_COMMIT] {
+        let refused = ErrorCode::GROUP_AUTHORIZATION_FAILED;
+        scene.broker().faults().add(Fault::on(api).group(GROUP).error(refused));
+    }
     let callers = [scene.caller("a").await, scene.caller("b").await];
     for _ in 0..20 {
         scene.named(&callers[0]).await;
@@ -220,6 +228,7 @@ async fn nothing_is_read_committed_or_looked_up_for_the_group() {
     for caller in callers {
         caller.close().await;
     }
+    assert_eq!(scene.broker().faults().struck(), 0, "nobody asked");
     assert_eq!(scene.broker().group(GROUP).map_or(0, |group| group.members().len()), 0, "both have left");
     assert_eq!(scene.broker().group(GROUP).map_or(0, |group| group.offsets().len()), 0);
 }
@@ -227,7 +236,10 @@ async fn nothing_is_read_committed_or_looked_up_for_the_group() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_may_not_join_shares_or_is_told() {
     let scene = Scene::new(4).await;
-    scene.broker().faults().add(Fault::on(Api::JOIN_GROUP).error(ErrorCode::GROUP_AUTHORIZATION_FAILED));
+    scene
+        .broker()
+        .faults()
+        .add(Fault::on(Api::JOIN_GROUP).group(GROUP).error(ErrorCode::GROUP_AUTHORIZATION_FAILED));
     let sharing = scene.build("a", GROUP.into()).await.unwrap();
     scene.named(&sharing).await;
     let error = scene.build("b", ReplyGroup::new(GROUP).share(false)).await.unwrap_err();

@@ -1,10 +1,21 @@
 //! What request-reply promises, against the embedded broker.
+mod attempts;
 mod calls;
+mod controls;
 mod ends;
+mod failures;
 mod faults;
+mod gather;
 mod group;
 mod homes;
 mod responder;
+mod resume;
+mod room;
+mod scribe;
+mod streams;
+mod streams_out;
+mod topics;
+mod wire;
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -13,8 +24,8 @@ use std::time::{Duration, Instant};
 
 use milena::broker::{Api, Broker};
 use milena::{
-    Client, Connector, Dialect, ErrorKind, ErrorReply, Event, Offset, Record, Refusal, Reply, Request,
-    Requester, Responder, Status, TopicPartition,
+    AnswerStream, Client, Connector, Dialect, ErrorKind, ErrorReply, Event, Gathered, GroupReply, Offset,
+    Producer, Record, Refusal, Reply, ReplyStream, Request, Requester, Responder, Status, TopicPartition,
 };
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;

@@ -68,3 +68,8 @@ pub(crate) async fn peak_of(work: impl Future<Output = ()>) -> usize {
 pub(crate) fn count() -> u64 {
     COUNT.get()
 }
+
+/// What this thread holds now.
+pub(crate) fn held() -> usize {
+    HELD.get()
+}

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use super::book::answer;
-use super::{Link, REQUESTS, World};
+use super::{Link, REQUESTS, SECOND, World};
 use crate::client::Client;
 use crate::request_reply::{Refusal, Request, Responder};
 
@@ -26,7 +26,13 @@ impl Answerer {
                 Ok::<_, Refusal>(answer(token))
             }
         };
-        let responder = client.responder("adders").on_request(REQUESTS, handler).start().await.unwrap();
+        let responder = client
+            .responder("adders")
+            .on_request(REQUESTS, handler)
+            .consumer(|consumer| consumer.session_timeout(6 * SECOND).heartbeat_interval(SECOND))
+            .start()
+            .await
+            .unwrap();
         Self { client, responder }
     }
 

@@ -1,6 +1,7 @@
 //! What became of each call, and what should have: the log of the reply topic decides.
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -25,6 +26,8 @@ pub(super) struct Book {
     excused: Mutex<Vec<(Option<usize>, Instant, Instant)>>,
     /// How many times a handler ran for a call.
     runs: Mutex<BTreeMap<u64, u32>>,
+    /// Deadlines are far enough away for every request to be answered, whatever happens to responders.
+    all_are_answered: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -57,6 +60,7 @@ impl Book {
             dead: Mutex::default(),
             excused: Mutex::default(),
             runs: Mutex::default(),
+            all_are_answered: AtomicBool::new(false),
         }
     }
 
@@ -87,6 +91,10 @@ impl Book {
     /// From `begin` until now nothing could be expected, of this caller or of all.
     pub(super) fn excuse(&self, caller: Option<usize>, begin: Instant) {
         self.excused.lock().unwrap().push((caller, begin, Instant::now()));
+    }
+
+    pub(super) fn answers_all(&self) {
+        self.all_are_answered.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn ran(&self, token: u64) {
@@ -127,6 +135,11 @@ impl Book {
                         ErrorKind::Timeout => counts.timed_out += 1,
                         ErrorKind::Closed => counts.closed += 1,
                         _ => counts.other += 1,
+                    }
+                    if appended.is_none() && self.all_are_answered.load(Ordering::Relaxed) {
+                        return Err(format!(
+                            "unanswered: call {token} ended with {error}, and there is no reply"
+                        ));
                     }
                     if let Some(appended) = appended
                         && appended + grace <= entry.deadline.min(*at)

@@ -63,12 +63,16 @@ impl Caller {
 
     /// Leaves as a good process does.
     pub(super) async fn leave(mut self) -> Result<(), String> {
-        self.requester.close().await;
+        // Those that nobody waits for are out of the table before the requester is closed.
         while self.calls.join_next().await.is_some() {}
         let metrics = self.requester.metrics();
-        if metrics.in_flight != 0 {
-            return Err(format!("leak: {} calls in flight after the end", metrics.in_flight));
+        if metrics.in_flight != 0 || metrics.draining != 0 {
+            return Err(format!(
+                "leak: {} in flight, {} draining after the end",
+                metrics.in_flight, metrics.draining
+            ));
         }
+        self.requester.close().await;
         self.client.close().await;
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::caller::{Caller, Shape};
 use super::{Counts, MILLISECOND, REPLIES, SECOND, World};
 use crate::broker::{Api, Fault};
 use crate::protocol::error_code::ErrorCode;
-use crate::request_reply::RequesterBuilder;
+use crate::request_reply::{ReplyAllocator, ReplyGroup, RequesterBuilder};
 
 /// A reply that is in the log so long before its deadline must be handed over.
 const GRACE: Duration = Duration::from_millis(500);
@@ -29,6 +29,10 @@ pub(super) enum Scene {
     Hang,
     /// E: nodes stop and start.
     Nodes,
+    /// F: the coordinators of all groups are gone for a minute.
+    Coordinators,
+    /// G: a reply comes while a member that says nothing holds the group's rebalance open, and nothing was ever received before.
+    Cold,
     /// H: the first call right after the start.
     First,
     /// I: responders are killed between their replies and whatever comes after.
@@ -43,12 +47,14 @@ pub(super) enum Scene {
     Clocks,
 }
 
-pub(super) const SCENES: [Scene; 11] = [
+pub(super) const SCENES: [Scene; 13] = [
     Scene::Scale,
     Scene::Kill,
     Scene::Rolling,
     Scene::Hang,
     Scene::Nodes,
+    Scene::Coordinators,
+    Scene::Cold,
     Scene::First,
     Scene::Responders,
     Scene::Races,
@@ -67,9 +73,16 @@ impl Scene {
         if stage.world.chance(0.5) && !matches!(self, Self::Races | Self::First) {
             stage.trouble();
         }
+        stage.calm =
+            stage.grace == GRACE && matches!(self, Self::First | Self::Races | Self::Dropped | Self::Growth);
         stage.play(self).await?;
         stage.end().await
     }
+}
+
+/// A group that gives up on who hangs after six seconds.
+fn group(name: &str) -> ReplyGroup {
+    ReplyGroup::new(name).session_timeout(6 * SECOND).heartbeat_interval(SECOND)
 }
 
 /// Who is on.
@@ -82,7 +95,11 @@ struct Stage {
     /// The name of the next caller.
     next: usize,
     grace: Duration,
+    /// Of calls.
+    timeouts: (Duration, Duration),
     events: u64,
+    /// Nothing goes wrong, so that no handler needs to run twice.
+    calm: bool,
     /// What goes on beside the load.
     aside: JoinSet<()>,
 }
@@ -90,7 +107,19 @@ struct Stage {
 impl Stage {
     fn new(world: World, nodes: i32, partitions: i32) -> Self {
         let (callers, answerers, aside) = (Vec::new(), Vec::new(), JoinSet::new());
-        Self { world, nodes, partitions, callers, answerers, next: 0, grace: GRACE, events: 0, aside }
+        Self {
+            world,
+            nodes,
+            partitions,
+            callers,
+            answerers,
+            next: 0,
+            grace: GRACE,
+            timeouts: (8 * SECOND, 30 * SECOND),
+            events: 0,
+            calm: false,
+            aside,
+        }
     }
 
     async fn play(&mut self, scene: Scene) -> Result<(), String> {
@@ -147,6 +176,44 @@ impl Stage {
                     self.load(2 * SECOND).await;
                 }
             }
+            Scene::Coordinators => {
+                self.come_all(3).await;
+                self.load(3 * SECOND).await;
+                let apis = [Api::HEARTBEAT, Api::JOIN_GROUP, Api::SYNC_GROUP, Api::FIND_COORDINATOR];
+                for api in apis {
+                    let fault = Fault::on(api);
+                    let silent = self.world.chance(0.5);
+                    self.world.broker.faults().add(if silent { fault.hang() } else { fault.cut() });
+                }
+                self.event("no coordinator answers");
+                self.load(10 * SECOND).await;
+                // New callers need none, and those that leave do not wait for it.
+                self.come(0).await;
+                self.any().die();
+                self.load(20 * SECOND).await;
+                self.world.broker.faults().clear();
+                self.event("they are back");
+                self.load(5 * SECOND).await;
+            }
+            Scene::Cold => {
+                for _ in 0..3 {
+                    self.grouped(0).await;
+                    let mute = self.grouped(0).await;
+                    sleep(5 * SECOND).await;
+                    let shape = Shape { work: 6 * SECOND, timeout: 12 * SECOND, patience: None };
+                    for caller in &mut self.callers {
+                        caller.call(shape);
+                    }
+                    let hanging = self.callers[mute].hang(9 * SECOND);
+                    self.aside.spawn(hanging);
+                    self.grouped(0).await;
+                    self.event("a rebalance is held open");
+                    self.load(8 * SECOND).await;
+                    while self.callers.len() > 1 {
+                        self.leave().await?;
+                    }
+                }
+            }
             Scene::First => {
                 for _ in 0..10 {
                     self.come(0).await;
@@ -157,6 +224,9 @@ impl Stage {
                 }
             }
             Scene::Responders => {
+                // Long enough for any session to end and for others to take over: every request is answered.
+                self.timeouts = (60 * SECOND, 90 * SECOND);
+                self.world.book.answers_all();
                 self.come_all(2).await;
                 self.answer(0).await;
                 for _ in 0..4 {
@@ -219,14 +289,28 @@ impl Stage {
     }
 
     async fn come(&mut self, skew: i64) {
-        let (name, choice) = (self.next, self.world.rng.random_range(0..3));
-        self.next += 1;
+        let (name, choice) = (self.next, self.world.rng.random_range(0..8));
         let partition = self.world.rng.random_range(0..self.partitions);
         let options = |builder: RequesterBuilder| match choice {
             0 => builder,
             1 => builder.instance_id(format!("caller-{name}")),
-            _ => builder.reply_partition(partition),
+            2 => builder.reply_partition(partition),
+            3 => builder.allocator(ReplyAllocator::broadcast()),
+            4 => builder.allocator(ReplyAllocator::nest_group(group("nest"))),
+            _ => builder.allocator(ReplyAllocator::group(group("callers"))),
         };
+        self.start(skew, options).await;
+    }
+
+    /// One whose home is chosen in a group; its place among the callers.
+    async fn grouped(&mut self, skew: i64) -> usize {
+        self.start(skew, |builder| builder.allocator(ReplyAllocator::group(group("callers")))).await;
+        self.callers.len() - 1
+    }
+
+    async fn start(&mut self, skew: i64, options: impl FnOnce(RequesterBuilder) -> RequesterBuilder) {
+        let name = self.next;
+        self.next += 1;
         let caller = Caller::start(&self.world, name, skew, options).await;
         self.event(&format!("caller {name} came"));
         self.callers.push(caller);
@@ -259,7 +343,8 @@ impl Stage {
             true => self.world.between(SECOND, 5 * SECOND),
             false => self.world.between(Duration::ZERO, 50 * MILLISECOND),
         };
-        Shape { work, timeout: self.world.between(8 * SECOND, 30 * SECOND), patience: None }
+        let (shortest, longest) = self.timeouts;
+        Shape { work, timeout: self.world.between(shortest, longest), patience: None }
     }
 
     /// Lets everybody call now and then.
@@ -311,6 +396,13 @@ impl Stage {
             answerer.leave().await;
         }
         let checked = self.world.book.check(&self.world.broker, self.partitions, self.grace)?;
+        if self.calm
+            && let Some(token) = self.world.book.repeated().first()
+        {
+            return Err(format!(
+                "repeated: the handler of call {token} ran twice, and nothing had gone wrong"
+            ));
+        }
         let open = self.world.broker.connections();
         if open > 0 {
             return Err(format!("leak: {open} connections are open after the end"));

@@ -314,9 +314,19 @@ impl Consumer {
         {
             partition.replica = None;
         }
-        let moved = partition.leader != known.leader || partition.leader_epoch != known.leader_epoch;
+        let recreated = !partition.topic_id.is_nil() && !topic.id.is_nil() && partition.topic_id != topic.id;
+        // Whoever committed the position has read at a newer leader: the one that is known may lack the record before it, and would
+        // say that the position is out of range. A topic made anew begins with lower epochs, so that this ends by itself.
+        let behind = matches!(partition.state, State::Validate | State::Fetch)
+            && !recreated
+            && (0..partition.ahead_epoch).contains(&known.leader_epoch);
+        let asked = partition.outrun.is_some();
+        partition.outrun = behind.then(|| partition.outrun.unwrap_or(now));
+        let waits = partition.outrun.is_some_and(|since| now < since + self.settings.grace);
+        let leader = known.leader.filter(|_| !waits);
+        let moved = partition.leader != leader || partition.leader_epoch != known.leader_epoch;
         let newer = partition.leader_epoch >= 0 && known.leader_epoch > partition.leader_epoch;
-        partition.leader = known.leader;
+        partition.leader = leader;
         partition.leader_epoch = known.leader_epoch;
         if moved {
             partition.retry_at = None;
@@ -324,7 +334,6 @@ impl Consumer {
         if newer && partition.ahead_epoch >= 0 && matches!(partition.state, State::Fetch) {
             partition.state = State::Validate;
         }
-        let recreated = !partition.topic_id.is_nil() && !topic.id.is_nil() && partition.topic_id != topic.id;
         if !topic.id.is_nil() {
             partition.topic_id = topic.id;
             self.ids.insert(topic.id, name.shared_topic().clone());
@@ -340,7 +349,10 @@ impl Consumer {
                     .into(),
             );
         }
-        if known.leader.is_none() {
+        if behind && !asked {
+            self.refresh();
+        }
+        if leader.is_none() {
             self.refresh_at.get_or_insert(now + REFRESH_EVERY);
         }
     }

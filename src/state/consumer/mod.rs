@@ -200,6 +200,11 @@ impl Consumer {
                 partition.replica = None;
             }
         }
+        for slot in 0..self.partitions.len() {
+            if self.waits_for_leader(slot).is_some_and(is_overdue) {
+                self.follow_leader(now, slot);
+            }
+        }
         self.dirty = true;
     }
 
@@ -225,6 +230,8 @@ impl Consumer {
         });
         let nodes = self.nodes.values().map(|node| node.retry_at);
         let missing = self.partitions.iter().flatten().filter_map(|partition| partition.missing);
+        let behind = (0..self.partitions.len()).filter_map(|slot| self.waits_for_leader(slot));
+        let missing = missing.chain(behind);
         let missing =
             missing.chain(self.missing.values().copied()).map(|since| Some(since + self.settings.grace));
         partitions.chain(nodes).chain(missing).chain([self.refresh_at]).flatten().min()
@@ -249,6 +256,14 @@ impl Consumer {
 
     fn partition_mut(&mut self, slot: usize) -> Option<&mut Partition> {
         self.partitions.get_mut(slot)?.as_mut()
+    }
+
+    /// Since when a leader that is known is not believed to be the present one.
+    fn waits_for_leader(&self, slot: usize) -> Option<Instant> {
+        let partition = self.partitions.get(slot)?.as_ref().filter(|partition| partition.leader.is_none())?;
+        let since = partition.outrun?;
+        self.cluster.partition(partition.name.topic(), partition.name.partition())?.leader?;
+        Some(since)
     }
 
     fn next_version(&mut self) -> u64 {

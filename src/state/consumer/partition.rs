@@ -71,6 +71,8 @@ pub(super) struct Partition {
     pub(super) leader_only: Option<Instant>,
     /// Since when the metadata does not know it.
     pub(super) missing: Option<Instant>,
+    /// Since when the metadata knows only leaders older than the position.
+    pub(super) outrun: Option<Instant>,
     /// A lookup of its position is under way.
     pub(super) asking: bool,
     pub(super) retry_at: Option<Instant>,
@@ -147,6 +149,7 @@ impl Partition {
             replica: None,
             leader_only: None,
             missing: None,
+            outrun: None,
             asking: false,
             retry_at: None,
             failures: 0,

@@ -87,6 +87,18 @@ pub(crate) enum What {
     Fetch(OffsetFetchPlan),
 }
 
+impl What {
+    /// Whether it only says that a member lives. A node answers that at once, so that it must not stand behind a commit, which waits
+    /// for replicas. Who joins or leaves by a heartbeat stays in line with the commits: the last of them comes before the farewell.
+    pub(crate) fn is_sign_of_life(&self) -> bool {
+        match self {
+            Self::Heartbeat(_) => true,
+            Self::Beat(plan) => plan.sender.identity.generation > 0,
+            _ => false,
+        }
+    }
+}
+
 /// What was answered to one.
 #[derive(Debug)]
 pub(crate) enum Answer {

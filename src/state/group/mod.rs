@@ -291,7 +291,8 @@ impl Group {
             });
         };
         let ticket = self.tickets + 1;
-        let timeout = self.settings.request_timeout;
+        // Who is silent for a session is no coordinator any more, and as long as a commit is awaited there, no JoinGroup leaves.
+        let timeout = self.settings.request_timeout.min(self.settings.session_timeout);
         let sender = || self.membership.sender();
         let (what, timeout) = if let Some(last) = self.offsets.poll_last(ticket) {
             (last, timeout)

@@ -103,31 +103,18 @@ impl State {
     }
 
     /// Takes in what `reply-sticky` gave.
-    fn settle(
-        &mut self,
-        assigned: &[(&str, &[i32])],
-        told: &[wire::Given<'_>],
-        generation: i32,
-        pins: &BTreeMap<String, BTreeSet<i32>>,
-    ) {
+    fn settle(&mut self, assigned: &[(&str, &[i32])], told: &[wire::Given<'_>], generation: i32) {
         for given in told.iter().filter(|given| given.starved || given.home.is_some()) {
-            let id = self.id(given.topic);
-            let of = self.topics.entry(given.topic.to_owned()).or_default();
-            if std::mem::replace(&mut of.id, id) != id {
-                of.given.clear();
-            }
-            let assigned = assigned.iter().find(|(name, _)| *name == given.topic);
-            let assigned = assigned.map_or(&[][..], |(_, numbers)| numbers);
             if !given.lost.is_empty() {
                 tracing::warn!(target: "milena::request_reply", topic = given.topic, lost = ?given.lost,
                     "another member has the newer claim to reply partitions; calls under way are answered all the same");
             }
-            of.home = given.home;
-            let pinned = pins.get(given.topic);
-            let kept = |partition: &i32| pinned.is_some_and(|pinned| pinned.contains(partition));
-            of.given.retain(|partition, _| kept(partition) && !given.lost.contains(partition));
+            let assigned = assigned.iter().find(|(name, _)| *name == given.topic);
+            let assigned = assigned.map_or(&[][..], |(_, numbers)| numbers);
             // A home may be told before another has given it up.
-            of.given.extend(assigned.iter().chain(&given.home).map(|partition| (*partition, generation)));
+            let held = assigned.iter().chain(&given.home).map(|partition| (*partition, generation));
+            let of = Topic { home: given.home, given: held.collect(), id: self.id(given.topic) };
+            self.topics.insert(given.topic.to_owned(), of);
         }
     }
 }
@@ -171,13 +158,12 @@ impl Assignor for HomeClaims {
     }
 
     fn on_assignment(&self, partitions: &[(&str, &[i32])], user_data: Option<&[u8]>, generation: i32) {
-        let pins = (self.pins)();
         let state = &mut *self.state();
         match self.strategy {
             // What cannot be read comes from no leader there is: nothing is changed.
             Strategy::ReplySticky => {
                 let told = user_data.and_then(wire::decode_given).unwrap_or_default();
-                state.settle(partitions, &told, generation, &pins);
+                state.settle(partitions, &told, generation);
             }
             Strategy::Nest => {
                 for topic in &state.joined {

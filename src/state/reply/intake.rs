@@ -9,6 +9,8 @@
 //! - At no time more run than the limits allow; of one key of a partition at most one, in order of offsets, if keys have turns.
 //! - What waits in one partition holds up no other, unless the limit for all is reached; then partitions take turns.
 //! - The floor of a partition never passes what was not finished, whether it runs, waits, or was abandoned.
+//! - What waits for its caller (parked) holds no place: a stream that needs credit must not keep the record that grants it from being
+//!   read. That is so for a bounded number.
 //! - Once a partition is forgotten, what ends late of it changes nothing, also if the partition comes back.
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -33,12 +35,15 @@ pub(crate) struct Limits {
 }
 
 /// Names what runs; to be given back once.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticket {
     lane: u64,
     offset: i64,
     key: Option<u64>,
 }
+
+/// How many may be parked for each place there is.
+const PARKED: usize = 16;
 
 /// See the module. `B` hands out what is left of a batch, in order.
 pub(crate) struct Intake<B: Iterator> {
@@ -50,6 +55,7 @@ pub(crate) struct Intake<B: Iterator> {
     /// Partitions that were paused and need to be no more.
     resumable: Vec<TopicPartition>,
     running: usize,
+    parked: usize,
     numbers: u64,
 }
 
@@ -65,7 +71,9 @@ struct Lane<B: Iterator> {
     due: VecDeque<B::Item>,
     /// In chains and due.
     waiting: usize,
+    /// The parked ones among them.
     running: usize,
+    parked: usize,
     /// Among the ready.
     ready: bool,
     paused: bool,
@@ -83,6 +91,7 @@ impl<B: ExactSizeIterator<Item: Work>> Lane<B> {
             due: VecDeque::new(),
             waiting: 0,
             running: 0,
+            parked: 0,
             ready: false,
             paused: false,
             told: -1,
@@ -90,7 +99,7 @@ impl<B: ExactSizeIterator<Item: Work>> Lane<B> {
     }
 
     fn take(&mut self, limits: &Limits) -> Option<(i64, Option<u64>, B::Item)> {
-        if self.running >= limits.partition {
+        if self.running - self.parked >= limits.partition {
             return None;
         }
         let key = |work: &B::Item| work.key().filter(|_| limits.by_key);
@@ -120,6 +129,14 @@ impl<B: ExactSizeIterator<Item: Work>> Lane<B> {
         None
     }
 
+    /// Among the ready, if there is something of it.
+    fn queue(&mut self, number: u64, ready: &mut VecDeque<u64>) {
+        let more = !self.due.is_empty() || !self.batches.is_empty();
+        if more && !std::mem::replace(&mut self.ready, true) {
+            ready.push_back(number);
+        }
+    }
+
     /// It holds as much as it may: no more batches, please.
     fn is_full(&self, limits: &Limits) -> bool {
         !self.batches.is_empty() || self.waiting >= limits.partition.min(limits.total)
@@ -135,6 +152,7 @@ impl<B: ExactSizeIterator<Item: Work>> Intake<B> {
             ready: VecDeque::new(),
             resumable: Vec::new(),
             running: 0,
+            parked: 0,
             numbers: 0,
         }
     }
@@ -149,22 +167,17 @@ impl<B: ExactSizeIterator<Item: Work>> Intake<B> {
             self.numbers
         });
         if let Some(lane) = self.lanes.get_mut(&number) {
-            lane.batches.push_back((batch, end));
-            if !std::mem::replace(&mut lane.ready, true) {
-                self.ready.push_back(number);
+            match batch.len() == 0 && lane.batches.is_empty() {
+                true => lane.tracker.pass(end),
+                false => lane.batches.push_back((batch, end)),
             }
+            lane.queue(number, &mut self.ready);
         }
-    }
-
-    /// No more may run now.
-    pub(crate) fn is_at_its_limit(&self) -> bool {
-        self.running >= self.limits.total
-            || self.lanes.values().any(|lane| lane.running >= self.limits.partition)
     }
 
     /// The next that is to run.
     pub(crate) fn take(&mut self) -> Option<(Ticket, B::Item)> {
-        while self.running < self.limits.total {
+        while self.running - self.parked < self.limits.total {
             let number = self.ready.pop_front()?;
             let Some(lane) = self.lanes.get_mut(&number) else { continue };
             let taken = lane.take(&self.limits);
@@ -183,6 +196,33 @@ impl<B: ExactSizeIterator<Item: Work>> Intake<B> {
         None
     }
 
+    /// Waits for its caller from now on, if that may be; to be taken back before it is finished. Whether it is so, and whether there is
+    /// something to take now.
+    pub(crate) fn park(&mut self, ticket: &Ticket) -> (bool, bool) {
+        if self.parked >= self.limits.total.saturating_mul(PARKED) {
+            return (false, false);
+        }
+        self.parked += 1;
+        if let Some(lane) = self.lanes.get_mut(&ticket.lane) {
+            lane.parked += 1;
+            lane.queue(ticket.lane, &mut self.ready);
+        }
+        (true, !self.ready.is_empty())
+    }
+
+    /// Goes on, although more may run then than the limits allow: it is in the midst of its work.
+    pub(crate) fn unpark(&mut self, ticket: &Ticket) {
+        self.parked -= 1;
+        if let Some(lane) = self.lanes.get_mut(&ticket.lane) {
+            lane.parked -= 1;
+        }
+    }
+
+    /// What was put last of a partition and not taken yet, and the offset behind it: to be put again without what needs no place.
+    pub(crate) fn take_back(&mut self, name: &TopicPartition) -> Option<(B, i64)> {
+        self.names.get(name).and_then(|number| self.lanes.get_mut(number))?.batches.pop_back()
+    }
+
     /// It has ended. `done`: it needs not be done again. Whether there is something to take or to resume now.
     pub(crate) fn finish(&mut self, ticket: &Ticket, done: bool) -> bool {
         self.running -= 1;
@@ -197,10 +237,7 @@ impl<B: ExactSizeIterator<Item: Work>> Intake<B> {
                     None => _ = lane.chains.remove(&key),
                 }
             }
-            let more = !lane.due.is_empty() || !lane.batches.is_empty();
-            if more && !std::mem::replace(&mut lane.ready, true) {
-                self.ready.push_back(ticket.lane);
-            }
+            lane.queue(ticket.lane, &mut self.ready);
         }
         !self.ready.is_empty()
     }

@@ -5,10 +5,13 @@
 //! (pending) -----------------------------------------------------------------------> (gone)      a later reply: late or duplicate
 //! ```
 //!
+//! A call that takes several replies stays pending until one of them is the last.
+//!
 //! Invariants
 //! - A waiter leaves the table once; nobody but who took it out may complete it.
 //! - `pending` and `deadlines` hold the same calls.
 //! - Memory is bounded by the calls in flight plus [`REMEMBERED`] numbers.
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -27,6 +30,8 @@ pub(crate) struct Ticket(u64);
 pub(crate) enum Addressee<W> {
     /// This waiter's; the call has ended.
     Waiter(W),
+    /// A call's that goes on.
+    Taken,
     /// A call that ended before its reply came.
     Late,
     /// A call that was answered already: the responder ran twice, its producer retried, or an old position was read again.
@@ -135,16 +140,21 @@ impl<W> Router<W> {
         Ok(ticket)
     }
 
-    /// A record with this id was read from a reply partition.
-    pub(crate) fn handle_reply(&mut self, id: &[u8]) -> Addressee<W> {
+    /// A record with this id was read from a reply partition. `last` is asked whether it ends the call of this waiter: one that takes
+    /// several replies has taken it in then.
+    pub(crate) fn handle_record(&mut self, id: &[u8], last: impl FnOnce(&W) -> bool) -> Addressee<W> {
         let call = self.correlation.call(id).filter(|&call| call < self.next);
         let call = call.or_else(|| self.resumed.get(id).copied());
         let Some(call) = call else {
             return self.handle_stranger();
         };
-        if let Some(waiter) = self.remove(call) {
+        if let Entry::Occupied(pending) = self.pending.entry(call) {
+            if !last(&pending.get().waiter) {
+                return Addressee::Taken;
+            }
+            let pending = pending.remove();
             self.counts.answered += 1;
-            Addressee::Waiter(waiter)
+            Addressee::Waiter(self.forget(call, pending))
         } else if self.unanswered.remove(&call) {
             self.counts.late += 1;
             Addressee::Late
@@ -152,6 +162,12 @@ impl<W> Router<W> {
             self.counts.duplicate += 1;
             Addressee::Duplicate
         }
+    }
+
+    /// A record with this id was read, and no call takes more than one.
+    #[cfg(any(test, feature = "__internals"))]
+    pub(crate) fn handle_reply(&mut self, id: &[u8]) -> Addressee<W> {
+        self.handle_record(id, |_| true)
     }
 
     /// A record without any id was read from a reply partition.
@@ -174,6 +190,13 @@ impl<W> Router<W> {
     pub(crate) fn cancel(&mut self, ticket: Ticket) -> Option<W> {
         let waiter = self.remove_unanswered(ticket.0)?;
         self.counts.cancelled += 1;
+        Some(waiter)
+    }
+
+    /// The caller has all the replies that it wants.
+    pub(crate) fn finish(&mut self, ticket: Ticket) -> Option<W> {
+        let waiter = self.remove(ticket.0)?;
+        self.counts.answered += 1;
         Some(waiter)
     }
 
@@ -200,6 +223,11 @@ impl<W> Router<W> {
         let calls: Vec<u64> = pending.map(|(call, _)| *call).collect();
         self.counts.gone += calls.len() as u64;
         calls.into_iter().filter_map(|call| self.remove_unanswered(call)).collect()
+    }
+
+    /// The id of a call that this requester has sent.
+    pub(crate) fn id(&self, ticket: Ticket) -> ReplyId {
+        self.correlation.id(ticket.0)
     }
 
     /// Refuses new calls; those pending go on.
@@ -236,12 +264,17 @@ impl<W> Router<W> {
 
     fn remove(&mut self, call: u64) -> Option<W> {
         let pending = self.pending.remove(&call)?;
+        Some(self.forget(call, pending))
+    }
+
+    /// What else is known of a call that was pending.
+    fn forget(&mut self, call: u64, pending: Pending<W>) -> W {
         self.deadlines.remove(&(pending.deadline, call));
         self.homes.end(pending.home);
         if !self.resumed.is_empty() {
             self.resumed.retain(|_, resumed| *resumed != call);
         }
-        Some(pending.waiter)
+        pending.waiter
     }
 
     fn remove_unanswered(&mut self, call: u64) -> Option<W> {

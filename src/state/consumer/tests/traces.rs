@@ -332,3 +332,32 @@ fn a_position_that_is_refused_again_right_after_a_reset_is_not_looked_up_in_a_lo
     world.answer(1, 0);
     assert!(world.next().unwrap().unwrap().2.is_some());
 }
+
+#[test]
+fn a_former_leader_was_asked_for_a_position_of_a_newer_one_and_all_was_read_again() {
+    for makes_it_known in [true, false] {
+        let mut world = World::unassigned(2, 1, Settings::default());
+        world.nodes.append(0, 3);
+        world.machine.add_waiting(world.now, tp(0));
+        // A member that knew the leader of epoch 1 has committed; here only that of epoch 0 is known, which lacks what came after.
+        world.machine.placed(world.now, &tp(0), Ok(Some((10, 1))));
+        world.drain();
+        assert!(world.requests.is_empty(), "{:?}", world.requests);
+        assert!(matches!(world.machine.poll_event(), Some(Event::Refresh)));
+        world.metadata();
+        assert!(world.requests.is_empty(), "{:?}", world.requests);
+        if makes_it_known {
+            world.nodes.append(0, 7);
+            world.nodes.lead(0, 2);
+            world.metadata();
+            let at =
+                world.requests.iter().position(|request| request.node == 2).expect("the leader is asked");
+            world.answer_at(at);
+            assert_eq!(world.asked(2, 0), Some(vec![(0, 10)]));
+        } else {
+            // Epochs may have begun anew: it is not waited for ever.
+            world.pass(Settings::default().grace);
+            assert_eq!(world.asked(1, 0), Some(vec![(0, 10)]));
+        }
+    }
+}

@@ -159,3 +159,11 @@ fn a_coordinator_that_hangs_is_not_asked_who_coordinates() {
     let request = trace.take("find");
     assert_eq!((request.node, request.avoid, request.timeout), (None, Some(1), 6 * SECOND));
 }
+
+#[test]
+fn a_commit_at_a_coordinator_that_hung_was_awaited_for_longer_than_a_session_and_kept_the_member_out_of_rounds()
+ {
+    let mut trace = Trace::stable(Settings { session_timeout: 6 * SECOND, ..eager() }, &[0]);
+    trace.commit(1, 0, 5);
+    assert_eq!(trace.take("commit").timeout, 6 * SECOND);
+}

@@ -19,7 +19,8 @@ mod request;
 pub(crate) use nest_error::nest_message;
 pub(crate) use reply::{ReadReply, ReplyHead, read_reply};
 pub(crate) use request::{
-    Asked, Control, ControlKind, Kind, Origin, ReplyAddress, RequestHead, control_headers, read_request,
+    Asked, Control, ControlKind, Kind, Origin, ReplyAddress, RequestHead, control_headers, read_control,
+    read_request,
 };
 
 const ID: &str = "rpc-id";

@@ -158,11 +158,17 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// What is left for the answer in milliseconds; negative: the caller has given up. `None`: it did not say.
-    pub(crate) fn left(&self, now: i64) -> Option<i64> {
-        let left = self.deadline?.saturating_sub(now);
+    /// What is left for the answer in milliseconds; negative: the caller has given up. `None`: it did not say. `appended`: when the
+    /// node wrote it down, if that is known; then the caller's clock does not matter.
+    pub(crate) fn left(&self, now: i64, appended: Option<i64>) -> Option<i64> {
+        let timeout = self.timeout.map(|timeout| i64::try_from(timeout).unwrap_or(i64::MAX));
+        let end = match (appended, timeout) {
+            (Some(appended), Some(timeout)) => appended.saturating_add(timeout),
+            _ => self.deadline?,
+        };
+        let left = end.saturating_sub(now);
         // A clock that is behind the caller's must not stretch the time.
-        Some(self.timeout.map_or(left, |timeout| left.min(i64::try_from(timeout).unwrap_or(i64::MAX))))
+        Some(timeout.map_or(left, |timeout| left.min(timeout)))
     }
 
     /// What two requests have in common that want to be executed once.
@@ -201,6 +207,19 @@ impl Found<'_> {
             None if self.id.is_some_and(|id| id.len() == 16 && !id.is_ascii()) => Dialect::Spring,
             None => Dialect::Nest,
         }
+    }
+}
+
+/// Reads the headers of a record on a request topic that may be a control record; quick with those that are none.
+pub(crate) fn read_control<'a>(
+    headers: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + Clone,
+) -> Option<Control> {
+    if !headers.clone().any(|(name, _)| name == KIND.as_bytes()) {
+        return None;
+    }
+    match read_request(headers) {
+        Asked::Control(control) => Some(control),
+        _ => None,
     }
 }
 

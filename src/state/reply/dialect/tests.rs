@@ -81,7 +81,7 @@ fn a_responder_of_ours_reads_every_dialect_of_our_requests() {
         let asker = if dialect == Dialect::Auto { Dialect::Native } else { dialect };
         assert_eq!(origin.dialect, asker);
         let left = if dialect.native() { Some(4_000) } else { None };
-        assert_eq!(origin.left(1_700_000_001_000), left, "{dialect:?}");
+        assert_eq!(origin.left(1_700_000_001_000, None), left, "{dialect:?}");
     }
 }
 
@@ -178,7 +178,12 @@ fn a_slow_clock_does_not_stretch_the_deadline() {
         ("rpc-deadline", b"10000"),
         ("rpc-timeout", b"500"),
     ]);
-    assert_eq!([origin.left(0), origin.left(9_900), origin.left(10_001)], [Some(500), Some(100), Some(-1)]);
+    assert_eq!(
+        [origin.left(0, None), origin.left(9_900, None), origin.left(10_001, None)],
+        [Some(500), Some(100), Some(-1)]
+    );
+    // By the clock of the node that wrote it down.
+    assert_eq!(origin.left(20_000, Some(19_900)), Some(400));
 }
 
 fn reply<'a>(headers: &'a [(&'a str, &'a [u8])]) -> ReadReply<'a> {
@@ -315,8 +320,8 @@ proptest! {
             RESPONDER, CAPABILITIES, "other"];
         let headers = || headers.iter().map(|(name, value)| (name.get(&names).as_bytes(), value.as_deref()));
         if let Asked::Request(origin) = read_request(headers()) {
-            origin.left(i64::MIN);
-            origin.left(i64::MAX);
+            origin.left(i64::MIN, None);
+            origin.left(i64::MAX, None);
             let _ = ReplyHead::error(&origin, 0, 1, "x").headers();
         }
         read_reply(headers());

@@ -165,6 +165,58 @@ fn what_is_stopped_or_abandoned_is_not_finished() {
 }
 
 #[test]
+fn what_waits_for_its_caller_holds_no_place_and_is_not_idle() {
+    let mut intake = intake(1, 1, false);
+    put(&mut intake, 0, 0..40);
+    let mut parked = Vec::new();
+    for offset in 0..PARKED as i64 {
+        let mut taken = drain(&mut intake);
+        assert_eq!(offsets(&taken), [offset]);
+        parked.append(&mut taken);
+        assert_eq!(intake.park(&parked[offset as usize].0), (true, true));
+    }
+    let last = drain(&mut intake);
+    assert_eq!(intake.park(&last[0].0), (false, false), "their number has a limit");
+    assert_eq!(intake.running(), PARKED + 1);
+    intake.unpark(&parked[0].0);
+    assert!(intake.finish(&last[0].0, true));
+    assert!(drain(&mut intake).is_empty(), "the one that goes on has the place");
+    intake.stop(&name(0));
+    for (at, (ticket, _)) in parked.iter().enumerate() {
+        assert!(!intake.is_idle(&name(0)));
+        if at > 0 {
+            intake.unpark(ticket);
+        }
+        intake.finish(ticket, true);
+    }
+    assert_eq!((intake.running(), intake.floor(&name(0))), (0, Some(17)));
+}
+
+#[test]
+fn what_is_taken_out_of_a_batch_that_waits_is_passed_with_it() {
+    let mut intake = intake(1, 1, false);
+    put(&mut intake, 0, 0..4);
+    let first = drain(&mut intake);
+    let (rest, end) = intake.take_back(&name(0)).unwrap();
+    assert_eq!((rest.clone().map(|job| job.0).collect::<Vec<_>>(), end), (vec![1, 2, 3], 4));
+    let kept: Vec<_> = rest.filter(|job| job.0 == 2).collect();
+    intake.put(&name(0), kept.into_iter(), end);
+    assert!(intake.pause_if_full(&name(0)));
+    intake.finish(&first[0].0, true);
+    assert_eq!(intake.floor(&name(0)), Some(1));
+    let second = drain(&mut intake);
+    assert_eq!((offsets(&second), intake.take_resumable()), (vec![2], vec![name(0)]));
+    // All of the next.
+    put(&mut intake, 0, 4..6);
+    let (_, end) = intake.take_back(&name(0)).unwrap();
+    intake.put(&name(0), vec![].into_iter(), end);
+    assert!(!intake.pause_if_full(&name(0)));
+    assert_eq!(intake.floor(&name(0)), Some(2));
+    intake.finish(&second[0].0, true);
+    assert_eq!(intake.floor(&name(0)), Some(6));
+}
+
+#[test]
 fn whatever_happens_the_limits_hold_and_the_floor_passes_nothing_unfinished() {
     for seed in 0..100 {
         let mut random = SmallRng::seed_from_u64(seed);

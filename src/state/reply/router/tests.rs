@@ -219,3 +219,26 @@ proptest! {
         );
     }
 }
+
+#[test]
+fn a_call_of_several_replies_stays_until_the_last_one() {
+    let (mut router, now) = router();
+    let (_, id) = router.register(now + SECOND, 0, 1).unwrap();
+    for _ in 0..2 {
+        assert_eq!(router.handle_record(&id, |_| false), Addressee::Taken);
+    }
+    assert_eq!((router.in_flight(), router.counts().answered), (1, 0));
+    assert_eq!(router.handle_record(&id, |_| true), Addressee::Waiter(1));
+    assert_eq!(router.handle_record(&id, |_| panic!("it has ended")), Addressee::Duplicate);
+    assert_eq!((router.in_flight(), router.next_deadline(), router.counts().answered), (0, None, 1));
+}
+
+#[test]
+fn a_caller_that_has_enough_is_answered_and_not_cancelled() {
+    let (mut router, now) = router();
+    let (ticket, id) = router.register(now + SECOND, 0, 1).unwrap();
+    assert_eq!(router.id(ticket), id);
+    assert_eq!((router.finish(ticket), router.finish(ticket), router.cancel(ticket)), (Some(1), None, None));
+    assert_eq!(router.handle_reply(&id), Addressee::Duplicate);
+    assert_eq!((router.counts().answered, router.counts().cancelled), (1, 0));
+}
