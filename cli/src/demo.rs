@@ -421,11 +421,10 @@ fn report(args: &Args, tally: &Tally, took: Duration, responders: &[(Responder, 
         out,
         "callers    {callers}, {members} of them in the group; {at_a_time} at a time, {each} calls in flight each"
     )?;
-    writeln!(
-        out,
-        "killed     {killed} callers in the midst of {} calls, which others made",
-        count(&tally.died)
-    )?;
+    if !args.calm {
+        let died = count(&tally.died);
+        writeln!(out, "killed     {killed} callers in the midst of {died} calls, which others made")?;
+    }
     let handled = responders.iter().map(|(responder, _)| responder.metrics().requests.to_string());
     writeln!(out, "handled    {} by the two responders", handled.collect::<Vec<_>>().join(" and "))?;
     writeln!(out, "late       {}\nrepeated   {}", count(&tally.late), count(&tally.repeated))?;
