@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use std::io::{BufWriter, Stdout, Write as _, stdout};
 use std::time::{Duration, Instant};
 
-use milena::{Dialect, ErrorReply, Record, Reply, Requester};
+use milena::{Dialect, ErrorReply, Record, Reply, ReplyAllocator, ReplyGroup, Requester};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -23,6 +23,10 @@ pub(crate) struct Args {
     /// Where replies are read [default: milena.replies; in NestJS's dialect TOPIC.reply]
     #[arg(long, value_name = "TOPIC")]
     reply_topic: Option<String>,
+    /// Takes a reply partition of its own in this group of callers, for which it waits; with `--dialect nest` in the group that NestJS's
+    /// clients with this groupId form
+    #[arg(long, value_name = "GROUP")]
+    reply_group: Option<String>,
     /// Whose headers a request has: those of all, or of one only
     #[arg(long, value_enum, default_value_t)]
     dialect: Headers,
@@ -91,6 +95,13 @@ impl Session {
         let mut builder = client.requester().timeout(args.connection.timeout).dialect(args.dialect.into());
         if let Some(topic) = &args.reply_topic {
             builder = builder.reply_topic(topic);
+        }
+        if let Some(group) = &args.reply_group {
+            let group = ReplyGroup::new(group.as_str()).share(false);
+            builder = builder.allocator(match args.dialect {
+                Headers::Nest => ReplyAllocator::nest_group(group),
+                _ => ReplyAllocator::group(group),
+            });
         }
         let concurrency = args.concurrency as usize;
         let requester = builder.max_in_flight(concurrency).request_topics([&args.topic]).build().await?;

@@ -65,6 +65,24 @@ async fn a_line_goes_in_and_its_reply_comes_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn callers_may_choose_their_reply_partition_in_a_group() {
+    let stage = Stage::new().await;
+    let _responder = stage.responder(&["--echo"]).await;
+    for (more, group) in [
+        (&["--reply-group", "callers"][..], "callers"),
+        (&["--reply-group", "billing", "--dialect", "nest"], "billing-client"),
+    ] {
+        assert_eq!(stage.broker.group(group), None);
+        let output = stage.request(more, "one\n").await;
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(text(&output.stdout), "one\n");
+        let view = stage.broker.group(group).expect("it was a member");
+        assert_eq!(view.members().len(), 0, "it has left");
+    }
+    stage.broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_line_is_asked_again_until_there_were_enough_calls() {
     let stage = Stage::new().await;
     let _responder = stage.responder(&["--echo", "--delay", "1ms"]).await;

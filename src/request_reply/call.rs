@@ -170,7 +170,7 @@ impl<'a> Call<'a> {
             reply,
             held: place.keep(),
             delivery: None,
-            partition: None,
+            partition: -1,
             known,
             attempts: None,
             appended: false,

@@ -22,8 +22,8 @@ pub(super) struct Many {
     id: ReplyId,
     /// Bytes that it takes of the requester's room.
     held: u32,
-    /// Where the request was written, if that is known.
-    partition: Option<i32>,
+    /// Where the request was written; -1 until that is known.
+    partition: i32,
     timeout: std::time::Duration,
     /// How sending it failed, although it may be in the log.
     trouble: Option<Error>,
@@ -50,7 +50,7 @@ impl Many {
             ticket,
             id: envelope.id,
             held: place.keep(),
-            partition: None,
+            partition: -1,
             timeout,
             trouble: None,
             heard: false,
@@ -63,7 +63,7 @@ impl Many {
             delivery.await
         });
         match sent.await {
-            Ok(Ok(written)) => many.partition = Some(written.partition),
+            Ok(Ok(written)) => many.partition = written.partition,
             // If replies came all the same, or the requester was closed, the inbox knows.
             Ok(Err(error)) if !error.maybe_written() && many.give_up(true) => return Err(error),
             Ok(Err(error)) => many.trouble = Some(error),
@@ -128,7 +128,7 @@ impl Many {
 
     /// Whether the request may never have been written.
     pub(super) fn is_unsure(&self) -> bool {
-        self.partition.is_none()
+        self.partition < 0
     }
 
     /// Ends the call; false if it has ended already.
@@ -140,8 +140,8 @@ impl Many {
 
     /// Lets the responder send so many further items.
     pub(super) fn grant(&self, credit: u32) -> Option<impl Future<Output = Result<()>> + Send + use<>> {
-        let (topic, id, partition) = (self.topic.clone(), self.id, self.partition?);
-        Some(async move {
+        let (topic, id, partition) = (self.topic.clone(), self.id, self.partition);
+        (partition >= 0).then_some(async move {
             let headers = control_headers(&id, ControlKind::Credit(credit));
             topic.send(control(&headers, partition)).await?.await.map(drop)
         })
@@ -150,15 +150,14 @@ impl Many {
 
 impl Drop for Many {
     fn drop(&mut self) {
-        self.requester.inner.room.leave(self.held);
         self.break_off();
+        self.requester.inner.room.leave(self.held);
     }
 }
 
 /// Tells the responder of a call that nobody waits for it any more, if it understands that and it can be said without waiting.
-pub(super) fn cancel(requester: &Requester, topic: &ProducerTopic, partition: Option<i32>, id: &ReplyId) {
-    let Some(partition) = partition else { return };
-    if requester.inner.shared.state().answerers.known(topic.name()).capabilities.cancel {
+pub(super) fn cancel(requester: &Requester, topic: &ProducerTopic, partition: i32, id: &ReplyId) {
+    if partition >= 0 && requester.inner.shared.state().answerers.known(topic.name()).capabilities.cancel {
         // It comes behind its request in the same partition. Nobody waits for it.
         let _ = topic.try_send(control(&control_headers(id, ControlKind::Cancel), partition));
     }

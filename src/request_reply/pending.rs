@@ -59,8 +59,8 @@ pub(super) struct Waiting {
     pub(super) held: u32,
     /// What becomes of the last attempt.
     pub(super) delivery: Option<Delivery>,
-    /// Where the request was written.
-    pub(super) partition: Option<i32>,
+    /// Where the request was written; -1 until that is known.
+    pub(super) partition: i32,
     /// Of the topic, when the call began.
     pub(super) known: Known,
     pub(super) attempts: Option<Box<Attempts>>,
@@ -165,7 +165,7 @@ impl Future for Waiting {
                 this.delivery = None;
                 match sent {
                     // The reply may come until the deadline.
-                    Ok(written) => (this.possible, this.partition) = (true, Some(written.partition)),
+                    Ok(written) => (this.possible, this.partition) = (true, written.partition),
                     Err(error) => this.attempt_failed(error)?,
                 }
             }
@@ -185,14 +185,12 @@ impl Drop for Waiting {
     /// Takes the call out of the table when its caller goes away.
     fn drop(&mut self) {
         let inner = &self.requester.inner;
-        if !self.ended {
-            let shared = &inner.shared;
-            if shared.give_up(self.ticket, false)
-                && let Some(topic) = &self.topic
-            {
-                let id = shared.state().router.id(self.ticket);
-                cancel(&self.requester, topic, self.partition, &id);
-            }
+        if !self.ended
+            && inner.shared.give_up(self.ticket, false)
+            && let Some(topic) = &self.topic
+        {
+            let id = inner.shared.state().router.id(self.ticket);
+            cancel(&self.requester, topic, self.partition, &id);
         }
         inner.room.leave(self.held);
     }

@@ -24,8 +24,9 @@ use crate::state::reply::lost::{GoOn, LostPositions};
 use crate::state::reply::router::{Addressee, Refused, Router, Ticket};
 use crate::topic_partition::TopicPartition;
 
-/// How far clocks may be apart when a lost position is found again by time, in milliseconds.
-const CLOCK_SKEW: i64 = 60_000;
+/// How far clocks may be apart when a lost position is found again by time, in milliseconds: replies bear the time of their responder. What
+/// is read again for that is thrown away.
+const CLOCK_SKEW: i64 = 600_000;
 /// How often metadata is asked for while replies may come on any partition of a topic, which may gain some.
 const GROWTH: Duration = Duration::from_secs(1);
 

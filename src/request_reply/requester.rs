@@ -197,7 +197,7 @@ impl Requester {
             reply,
             held: place.keep(),
             delivery: None,
-            partition: None,
+            partition: -1,
             known: Known::default(),
             attempts: None,
             appended: true,

@@ -23,12 +23,12 @@ use crate::state::reply::correlation::ReplyId;
 /// # let requester = client.requester().build().await?;
 /// use milena::CallToken;
 ///
-/// let written_down = requester.request("upper", "abc").send().await?.token().to_string();
-/// drop(requester);
+/// let call = requester.request("upper", "abc").send().await?;
+/// let written_down = call.token().to_string();
 ///
-/// let requester = client.requester().build().await?;
+/// let another = client.requester().build().await?;
 /// let token: CallToken = written_down.parse()?;
-/// assert_eq!(requester.resume(&token).await?.await?.value(), b"ABC");
+/// assert_eq!(another.resume(&token).await?.await?.value(), b"ABC");
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use milena::Dialect;
 use tokio::runtime::Runtime;
 
 use crate::on_kafka;
-use crate::ours::{call, client};
+use crate::ours::{call, client, stream};
 use crate::partner::Partner;
 use crate::side::Side;
 use crate::support::kafka::Cluster;
@@ -59,6 +59,27 @@ pub(crate) fn to(kafka: &Cluster, runtime: &Runtime, partner: Partner, calls: us
                 // Spring answers neither with null nor with an error, so that the deadline ends the call.
                 expect("null x", 2, SHORT, &|_| Outcome::lost()).await;
                 assert!(responder.was_asked("null x-1"));
+            }
+            // As a stream: with the end on the last item, behind it (on a null that is no item), with an error, and with one item only.
+            if partner.is_nest() {
+                let three = || (0..3).map(|item| Some(format!("x.{item}"))).collect();
+                for (text, expected) in [
+                    ("stream 3 x", Outcome { items: three(), ..Outcome::default() }),
+                    ("trickle 3 x", Outcome { items: three(), ..Outcome::default() }),
+                    ("echo x", Outcome::item("x")),
+                    ("error boom", Outcome::error("boom")),
+                ] {
+                    let outcome = stream(&requester, &topic, LONG, text).await;
+                    assert_eq!(
+                        outcome, expected,
+                        "{partner:?} was asked {text:?} in the dialect {dialect:?}"
+                    );
+                }
+            } else {
+                // Spring never says that an item is the last; that it answers once is known only if it is known who is asked.
+                let lost = dialect == Dialect::Auto;
+                let outcome = stream(&requester, &topic, if lost { SHORT } else { LONG }, "echo x").await;
+                assert_eq!(outcome, Outcome { lost, ..Outcome::item("x") }, "{dialect:?}");
             }
             // What came before harms nothing that comes after.
             expect("echo after", 1, LONG, &|call| Outcome::item(format!("after-{call}"))).await;

@@ -100,3 +100,20 @@ pub(crate) fn outcome(reply: Result<Reply, Error>) -> Outcome {
         }
     }
 }
+
+/// One call that is answered by a stream.
+pub(crate) async fn stream(requester: &Requester, topic: &str, limit: Duration, text: &str) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut replies = requester.stream(topic, text).timeout(limit).await.expect("a request that is written");
+    loop {
+        let end = match replies.next().await {
+            Ok(Some(reply)) => {
+                outcome.items.push((!reply.is_null()).then(|| reply.text().into_owned()));
+                continue;
+            }
+            Ok(None) => Outcome::default(),
+            Err(error) => self::outcome(Err(error)),
+        };
+        return Outcome { items: outcome.items, ..end };
+    }
+}

@@ -67,6 +67,25 @@ async fn a_reply_is_found_although_the_place_it_was_expected_at_is_gone() {
     assert_eq!((reply.text(), reply.record().offset()), ("42".into(), 5));
 }
 
+#[tokio::test]
+async fn a_lost_position_is_found_although_the_responders_clock_is_five_minutes_slow() {
+    let stage = Stage::new(1).await;
+    let producer = stage.client.producer().build().await.unwrap();
+    let former = on(&stage, 0).await;
+    let token = former.request("sum", "42").timeout(LONG).send().await.unwrap().token().clone();
+    let id = token.to_string().split(':').nth(1).unwrap().to_owned();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    for value in ["x", "x", "42"] {
+        let record = Record::value(value).partition(0).timestamp(now - 300_000);
+        let id = if value == "42" { &id[..] } else { "somebody" };
+        producer.send(REPLIES, record.header("rpc-id", id)).await.unwrap().await.unwrap();
+    }
+    stage.client.admin().delete_records(REPLIES, 0, 1).await.unwrap();
+    let requester = on(&stage, 1).await;
+    assert_eq!(requester.resume(&token).await.unwrap().await.unwrap().text(), "42");
+    assert_eq!(requester.metrics().foreign, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_that_was_resumed_ends_at_its_own_deadline() {
     let stage = Stage::in_memory(1).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::book::answer;
 use super::{Link, REQUESTS, SECOND, World};
 use crate::client::Client;
-use crate::request_reply::{Refusal, Request, Responder};
+use crate::request_reply::{AnswerStream, IntoAnswers as _, Request, Responder};
 
 pub(super) struct Answerer {
     client: Client,
@@ -22,8 +22,21 @@ impl Answerer {
                 let (token, work) = text.split_once(' ').ok_or("no work")?;
                 let token: u64 = token.parse()?;
                 book.ran(token);
-                tokio::time::sleep(Duration::from_millis(work.parse()?)).await;
-                Ok::<_, Refusal>(answer(token))
+                let (work, items) = work.split_once(' ').ok_or("no items")?;
+                let (work, items): (u64, u32) = (work.parse()?, items.parse()?);
+                tokio::time::sleep(Duration::from_millis(work)).await;
+                if items == 0 {
+                    return answer(token).into_answers();
+                }
+                let stream = AnswerStream::written_by(async move |mut sink| {
+                    for item in 0..items {
+                        // Now and then the next one takes its time.
+                        tokio::time::sleep(Duration::from_millis(if item % 7 == 6 { 30 } else { 0 })).await;
+                        sink.send(format!("{}:{item}/{items}", answer(token))).await;
+                    }
+                    Ok(())
+                });
+                stream.into_answers()
             }
         };
         let responder = client

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::{Counts, MILLISECOND, REPLIES};
 use crate::broker::Broker;
 use crate::error::{Error, ErrorKind, Result};
-use crate::request_reply::Reply;
 
 /// How much later than its deadline a call may end.
 const SLACK: Duration = Duration::from_millis(250);
@@ -77,9 +76,9 @@ impl Book {
         entry.outcome = Some((Instant::now(), outcome));
     }
 
-    pub(super) fn ended(result: Result<Reply>) -> Outcome {
+    pub(super) fn ended(result: Result<Vec<u8>>) -> Outcome {
         match result {
-            Ok(reply) => Outcome::Reply(reply.value().to_vec()),
+            Ok(value) => Outcome::Reply(value),
             Err(error) => Outcome::Failed(error),
         }
     }
@@ -133,8 +132,9 @@ impl Book {
                 Outcome::Failed(error) => {
                     match error.kind() {
                         ErrorKind::Timeout => counts.timed_out += 1,
-                        ErrorKind::Closed => counts.closed += 1,
-                        _ => counts.other += 1,
+                        _ if died.is_some() => counts.closed += 1,
+                        // Nothing that happens here is a reason for anything else.
+                        _ => return Err(format!("failed: call {token} of caller {}: {error}", entry.caller)),
                     }
                     if appended.is_none() && self.all_are_answered.load(Ordering::Relaxed) {
                         return Err(format!(
@@ -171,9 +171,15 @@ impl Book {
         for partition in 0..partitions {
             for record in broker.log(REPLIES, partition).unwrap().records().unwrap() {
                 let text = String::from_utf8_lossy(record.value().unwrap_or_default()).into_owned();
-                let Some(token) = text.split(':').next().and_then(|token| token.parse().ok()) else {
+                let mut parts = text.split(':');
+                let Some(token) = parts.next().and_then(|token| token.parse().ok()) else { continue };
+                // Of a stream the last item counts.
+                let place = parts.nth(1).and_then(|item| item.split_once('/'));
+                if place.is_some_and(|(item, items)| {
+                    item.parse::<u32>().ok().map(|item| item + 1) != items.parse().ok()
+                }) {
                     continue;
-                };
+                }
                 let at =
                     self.since + MILLISECOND * u32::try_from(record.timestamp() - self.unix).unwrap_or(0);
                 replies.entry(token).and_modify(|first| *first = at.min(*first)).or_insert(at);

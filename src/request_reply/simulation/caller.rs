@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::book::{Book, Outcome};
+use super::book::{Book, Outcome, answer};
 use super::{Link, REPLIES, REQUESTS, World};
 use crate::admin::Admin;
 use crate::client::Client;
+use crate::error::Result;
 use crate::request_reply::{Requester, RequesterBuilder};
 
 pub(super) struct Caller {
@@ -20,6 +21,28 @@ pub(super) struct Caller {
     book: Arc<Book>,
 }
 
+/// Takes all items, each of which must be the next. What a whole stream gives is what a single reply would.
+async fn stream(requester: &Requester, value: &str, token: u64, shape: Shape) -> Result<Vec<u8>> {
+    let mut replies = requester.stream(REQUESTS, value).credit(4).timeout(shape.timeout).await?;
+    for item in 0..shape.items {
+        let expected = format!("{}:{item}/{}", answer(token), shape.items);
+        match replies.next().await? {
+            Some(reply) if reply.value() == expected.as_bytes() => {}
+            other => {
+                return Ok(format!(
+                    "{:?} in place of {expected}",
+                    other.map(|reply| reply.text().into_owned())
+                )
+                .into());
+            }
+        }
+    }
+    match replies.next().await? {
+        None => Ok(answer(token).into_bytes()),
+        Some(more) => Ok(format!("{} behind the last item", more.text()).into()),
+    }
+}
+
 /// What a call is like.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
@@ -28,6 +51,8 @@ pub(super) struct Shape {
     pub(super) timeout: Duration,
     /// When its caller loses interest.
     pub(super) patience: Option<Duration>,
+    /// How many items it asks for; 0 is one reply.
+    pub(super) items: u32,
 }
 
 impl Caller {
@@ -48,8 +73,14 @@ impl Caller {
         let (requester, book) = (self.requester.clone(), self.book.clone());
         while self.calls.try_join_next().is_some() {}
         self.calls.spawn(async move {
-            let value = format!("{token} {}", shape.work.as_millis());
-            let call = async { requester.request(REQUESTS, &value).timeout(shape.timeout).await };
+            let value = format!("{token} {} {}", shape.work.as_millis(), shape.items);
+            let call = async {
+                if shape.items > 0 {
+                    return stream(&requester, &value, token, shape).await;
+                }
+                let reply = requester.request(REQUESTS, &value).timeout(shape.timeout).await?;
+                Ok(reply.value().to_vec())
+            };
             let outcome = match shape.patience {
                 None => Book::ended(call.await),
                 Some(patience) => match tokio::time::timeout(patience, call).await {
@@ -62,7 +93,7 @@ impl Caller {
     }
 
     /// Leaves as a good process does.
-    pub(super) async fn leave(mut self) -> Result<(), String> {
+    pub(super) async fn leave(mut self) -> std::result::Result<(), String> {
         // Those that nobody waits for are out of the table before the requester is closed.
         while self.calls.join_next().await.is_some() {}
         let metrics = self.requester.metrics();

@@ -42,7 +42,6 @@ struct Counts {
     timed_out: u64,
     dropped: u64,
     closed: u64,
-    other: u64,
     events: u64,
     faults: u64,
 }

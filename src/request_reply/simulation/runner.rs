@@ -42,7 +42,6 @@ impl Counts {
         self.timed_out += other.timed_out;
         self.dropped += other.dropped;
         self.closed += other.closed;
-        self.other += other.other;
         self.events += other.events;
         self.faults += other.faults;
     }

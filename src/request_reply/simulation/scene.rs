@@ -73,6 +73,7 @@ impl Scene {
         if stage.world.chance(0.5) && !matches!(self, Self::Races | Self::First) {
             stage.trouble();
         }
+        stage.streams = !matches!(self, Self::Responders | Self::Coordinators | Self::Clocks);
         stage.calm =
             stage.grace == GRACE && matches!(self, Self::First | Self::Races | Self::Dropped | Self::Growth);
         stage.play(self).await?;
@@ -98,6 +99,8 @@ struct Stage {
     /// Of calls.
     timeouts: (Duration, Duration),
     events: u64,
+    /// No request is executed twice, so that streams may be asked for.
+    streams: bool,
     /// Nothing goes wrong, so that no handler needs to run twice.
     calm: bool,
     /// What goes on beside the load.
@@ -118,6 +121,7 @@ impl Stage {
             timeouts: (8 * SECOND, 30 * SECOND),
             events: 0,
             calm: false,
+            streams: false,
             aside,
         }
     }
@@ -200,7 +204,7 @@ impl Stage {
                     self.grouped(0).await;
                     let mute = self.grouped(0).await;
                     sleep(5 * SECOND).await;
-                    let shape = Shape { work: 6 * SECOND, timeout: 12 * SECOND, patience: None };
+                    let shape = Shape { work: 6 * SECOND, timeout: 12 * SECOND, patience: None, items: 0 };
                     for caller in &mut self.callers {
                         caller.call(shape);
                     }
@@ -217,7 +221,7 @@ impl Stage {
             Scene::First => {
                 for _ in 0..10 {
                     self.come(0).await;
-                    let shape = Shape { work: Duration::ZERO, timeout: 5 * SECOND, patience: None };
+                    let shape = Shape { work: Duration::ZERO, timeout: 5 * SECOND, patience: None, items: 0 };
                     self.callers.last_mut().ok_or("nobody came")?.call(shape);
                     let pause = self.world.between(Duration::ZERO, SECOND);
                     sleep(pause).await;
@@ -243,7 +247,7 @@ impl Stage {
                     let early = self.world.between(Duration::ZERO, 4 * MILLISECOND);
                     let timeout = (work + early).saturating_sub(2 * MILLISECOND).max(MILLISECOND);
                     let at = self.world.rng.random_range(0..self.callers.len());
-                    self.callers[at].call(Shape { work, timeout, patience: None });
+                    self.callers[at].call(Shape { work, timeout, patience: None, items: 0 });
                     sleep(10 * MILLISECOND).await;
                 }
             }
@@ -344,7 +348,10 @@ impl Stage {
             false => self.world.between(Duration::ZERO, 50 * MILLISECOND),
         };
         let (shortest, longest) = self.timeouts;
-        Shape { work, timeout: self.world.between(shortest, longest), patience: None }
+        // Whoever executes a stream again begins anew, which its caller is told.
+        let items =
+            if self.streams && self.world.chance(0.05) { self.world.rng.random_range(1..20) } else { 0 };
+        Shape { work, timeout: self.world.between(shortest, longest), patience: None, items }
     }
 
     /// Lets everybody call now and then.
@@ -376,6 +383,10 @@ impl Stage {
                 2 => fault.cut_mid_frame(),
                 3 => fault.delay(self.world.rng.random_range(1..300) * MILLISECOND),
                 4 if self.nodes > 1 && api == Api::FETCH => fault.move_leader(),
+                // As after a truncation: nobody may go on at the end.
+                _ if api == Api::FETCH && self.world.rng.random_bool(0.5) => {
+                    fault.topic(REPLIES).error(ErrorCode::OFFSET_OUT_OF_RANGE)
+                }
                 _ if matches!(api, Api::PRODUCE | Api::FETCH | Api::LIST_OFFSETS) => {
                     fault.error(ErrorCode::NOT_LEADER_OR_FOLLOWER)
                 }

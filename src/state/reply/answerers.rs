@@ -9,7 +9,7 @@ use super::dialect::{Capabilities, Dialect, ReadReply};
 
 /// So many replies of one dialect in a row are believed: where services move to milena one by one, one topic has responders of both kinds, and
 /// a request that its responder does not understand is lost.
-const BELIEVED: u32 = 64;
+const BELIEVED: u8 = 64;
 /// Topics that something is known of. With more, all begin anew.
 const TOPICS: usize = 1024;
 
@@ -35,7 +35,7 @@ pub(crate) struct Answerers {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Known {
     /// How many replies in a row were milena's.
-    native: u32,
+    native: u8,
     /// What its responders can do, as the last of them said.
     pub(crate) capabilities: Capabilities,
 }
@@ -134,8 +134,8 @@ mod tests {
     #[test]
     fn one_reply_of_another_dialect_among_many_is_enough() {
         let mut answerers = Answerers::default();
-        for n in 0..10 * BELIEVED {
-            let native = n % BELIEVED != 0;
+        for n in 0..10 * u32::from(BELIEVED) {
+            let native = n % u32::from(BELIEVED) != 0;
             answerers.handle_answer("t", Answerer { native, ..Answerer::default() });
             assert_eq!(answerers.known("t").dialect(), Dialect::Auto);
         }
