@@ -297,9 +297,10 @@ async fn caller(
         if killed {
             // The first has nothing left to do, the others wait for replies. The group is not told: both handles are just dropped.
             workers.join_next().await;
-            workers.shutdown().await;
             tally.killed.fetch_add(1, Relaxed);
+            // Before its calls are called off, whose replies would count as late.
             tally.collect(&requester);
+            workers.shutdown().await;
         } else {
             workers.join_all().await;
             requester.close().await;
