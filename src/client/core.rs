@@ -257,11 +257,9 @@ impl Core {
             .unwrap_or_else(|_| Err(Failure { error: Error::closed("the connection"), sent: false }))
     }
 
-    /// A node that may be asked what any node knows: one with a standing connection, if there is one. Those to avoid only if there is
-    /// no other.
-    pub(crate) fn any(&self, purpose: Purpose, avoid: &[i32]) -> Option<i32> {
-        let nodes = self.candidates(Target::Any, purpose);
-        nodes.iter().find(|node| !avoid.contains(node)).or(nodes.first()).copied()
+    /// A node that may be asked what any node knows: one with a standing connection, if there is one.
+    pub(crate) fn any(&self, purpose: Purpose) -> Option<i32> {
+        self.candidates(Target::Any, purpose).first().copied()
     }
 
     /// Sends nothing more on a connection until then (KIP-219).

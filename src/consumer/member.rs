@@ -224,7 +224,7 @@ pub(crate) fn submit(
     };
     let ticket = request.ticket;
     let (build, read) = group::call(request.what, core.config().client_id.clone());
-    let Some(node) = request.node.or_else(|| core.any(purpose, &request.avoid)) else {
+    let Some(node) = request.node.or_else(|| core.any(purpose)) else {
         arrived(ticket, Err(Error::new(ErrorKind::Connect, "no node is known")));
         return purpose;
     };

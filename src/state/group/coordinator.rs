@@ -12,20 +12,21 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use rand::RngExt as _;
 use rand::rngs::SmallRng;
 
 use crate::state::backoff::Backoff;
 
-/// The part of a session for which a silent node is not believed in: by then the cluster should have another coordinator, and the session
-/// is not over.
-const DOUBT: u32 = 6;
+/// The part of a session for which a silent node is not believed in, and a node is waited for that is to name the coordinator: several such
+/// waits and half a session for the heartbeat that showed the silence have to fit into one.
+const HASTE: u32 = 6;
 
 #[derive(Debug)]
 pub(super) struct Coordinator {
     state: State,
     failures: u32,
     session_timeout: Duration,
-    /// Nodes that let the time of a request pass, and when that was over.
+    /// Nodes that let the time of a request pass, and when that was over; -1 is whichever was asked when anybody would do.
     silent: BTreeMap<i32, Instant>,
 }
 
@@ -49,10 +50,27 @@ impl Coordinator {
         }
     }
 
-    /// Nodes that were silent within the last session.
-    pub(super) fn silent(&self, now: Instant) -> Vec<i32> {
-        let is_recent = |(_, at): &(&i32, &Instant)| **at + self.session_timeout > now;
-        self.silent.iter().filter(is_recent).map(|(node, _)| *node).collect()
+    /// How long a node may take to name the coordinator: there are others to ask, and the session goes on.
+    pub(super) fn patience(&self) -> Duration {
+        self.session_timeout / HASTE
+    }
+
+    /// Since when the node is silent, if that is within the last session.
+    fn silent_since(&self, now: Instant, node: i32) -> Option<Instant> {
+        self.silent.get(&node).copied().filter(|at| *at + self.session_timeout > now)
+    }
+
+    /// Whom of `nodes` to ask. While nobody was silent: anybody (`None`). Else one that was not, or whose silence is the oldest.
+    pub(super) fn whom<'a>(
+        &self,
+        now: Instant,
+        nodes: impl Iterator<Item = &'a i32>,
+        random: &mut SmallRng,
+    ) -> Option<i32> {
+        if !self.silent.keys().any(|node| self.silent_since(now, *node).is_some()) {
+            return None;
+        }
+        nodes.copied().min_by_key(|node| (self.silent_since(now, *node), random.random::<u32>()))
     }
 
     /// Whether `node` has just been silent, while another of these may know better. If it is named for longer than that, it is asked.
@@ -62,9 +80,8 @@ impl Coordinator {
         node: i32,
         mut nodes: impl Iterator<Item = &'a i32>,
     ) -> bool {
-        let silent = self.silent(now);
-        self.silent.get(&node).is_some_and(|at| *at + self.session_timeout / DOUBT > now)
-            && nodes.any(|node| !silent.contains(node))
+        self.silent_since(now, node).is_some_and(|at| at + self.patience() > now)
+            && nodes.any(|node| self.silent_since(now, *node).is_none())
     }
 
     /// `node` let the time of a request pass.

@@ -66,9 +66,8 @@ impl Identity {
 /// A request that is to be sent.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// `None`: any node will do, but those to avoid only if there is no other.
+    /// `None`: any node will do.
     pub(crate) node: Option<i32>,
-    pub(crate) avoid: Vec<i32>,
     pub(crate) ticket: Ticket,
     /// How long the answer may take.
     pub(crate) timeout: Duration,

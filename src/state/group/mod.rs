@@ -182,7 +182,12 @@ impl Group {
                 }
                 Err(error) => self.not_found(now, error),
             },
-            (Call::Find, Err(error)) => self.not_found(now, error),
+            (Call::Find, Err(error)) => {
+                if error.kind() == ErrorKind::Timeout {
+                    self.coordinator.hung(now, node);
+                }
+                self.not_found(now, error);
+            }
             (Call::Fetch, Ok(Answer::Fetch(answer))) => {
                 let (reaction, code) = self.offsets.fetched(&self.settings.group, &answer, &mut self.events);
                 self.fetch_reacts(now, node, reaction, code);
@@ -286,13 +291,12 @@ impl Group {
     pub(crate) fn poll_request(&mut self, now: Instant) -> Option<Request> {
         self.offsets.end_forgotten(&mut self.events);
         let Some(node) = self.coordinator.node() else {
-            let timeout = self.settings.request_timeout;
             return (self.needs_coordinator() && self.coordinator.ask(now)).then(|| {
                 let what = What::Find(self.settings.group.clone());
                 // Who is silent as a coordinator may be silent altogether.
-                let (avoid, timeout) =
-                    (self.coordinator.silent(now), timeout.min(self.settings.session_timeout));
-                Request { node: None, avoid, ticket: self.ticket(-1, Call::Find), timeout, what }
+                let node = self.coordinator.whom(now, self.cluster.nodes.keys(), &mut self.random);
+                let timeout = self.settings.request_timeout.min(self.coordinator.patience());
+                Request { node, ticket: self.ticket(node.unwrap_or(-1), Call::Find), timeout, what }
             });
         };
         let ticket = self.tickets + 1;
@@ -324,7 +328,7 @@ impl Group {
             What::Heartbeat(_) => Call::Member(Api::Heartbeat, identity),
             What::Commit(_) => Call::Member(Api::Commit, identity),
         };
-        Some(Request { node: Some(node), avoid: Vec::new(), ticket: self.ticket(node, call), timeout, what })
+        Some(Request { node: Some(node), ticket: self.ticket(node, call), timeout, what })
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {

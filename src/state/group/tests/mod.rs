@@ -195,13 +195,12 @@ impl Trace {
         self.find_at(1);
     }
 
-    /// Which nodes were to be asked last.
-    fn find_at(&mut self, node: i32) -> Vec<i32> {
+    /// Which node was asked.
+    fn find_at(&mut self, node: i32) -> Option<i32> {
         let request = self.take("find");
-        assert_eq!(request.node, None);
         let found = FindCoordinatorResponse::default().with_node_id(BrokerId(node));
         self.answer(&request, Answer::Find(found));
-        request.avoid
+        request.node
     }
 
     fn join_as(&mut self, code: ErrorCode, change: impl FnOnce(JoinGroupResponse) -> JoinGroupResponse) {
