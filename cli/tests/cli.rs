@@ -398,6 +398,7 @@ async fn members_share_a_topic_and_leave_when_interrupted() {
     let described = done(groups(&address, &["describe"], &["-g", "g", "-f", "json"]).await);
     let described: serde_json::Value = serde_json::from_str(&described).unwrap();
     assert_eq!((&described["state"], described["members"].as_array().unwrap().len()), (&"Stable".into(), 2));
+    assert_eq!((&described["type"], &described["members"][0]["target"]), (&"classic".into(), &().into()));
     failed(groups(&address, &["delete"], &["-g", "g"]).await, &["NON_EMPTY_GROUP"]);
     let listed = done(groups(&address, &["list"], &[]).await);
     assert!(listed.starts_with("g Stable"), "{listed}");
