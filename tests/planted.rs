@@ -11,9 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// What a copy of the library needs to be tested by itself.
 const COPIED: &[&str] = &["Cargo.lock", "README.md", "benches", "src", "testdata/seeds.txt"];
 
-/// What runs the seeds of producers and consumers by themselves, and those of groups.
-const ALONE: &str = "whatever_goes_wrong_every_promise_is_kept";
-const GROUPS: &str = "whatever_happens_to_a_group_every_promise_is_kept";
+/// What runs the seeds of producers and consumers by themselves, those of groups, and those of calls.
+const ALONE: &str = "simulation::runner::whatever_goes_wrong_every_promise_is_kept";
+const GROUPS: &str = "simulation::runner::whatever_happens_to_a_group_every_promise_is_kept";
+const CALLS: &str =
+    "request_reply::simulation::runner::whatever_befalls_a_caller_its_calls_end_as_the_log_says";
 
 /// Seeds that must be without a finding before anything is planted.
 const CONTROL: u64 = 40;
@@ -25,8 +27,8 @@ struct Planted {
     what: String,
     caught_by: Vec<String>,
     within: u64,
-    /// Whether the simulation of groups has to see it.
-    of_groups: bool,
+    /// Which simulation has to see it.
+    simulation: &'static str,
 }
 
 impl Planted {
@@ -41,7 +43,11 @@ impl Planted {
             what: field("what:"),
             caught_by: field("caught by:").split('|').map(str::to_owned).collect(),
             within: field("within:").parse().unwrap(),
-            of_groups: text.starts_with("in: groups\n"),
+            simulation: match text.lines().next() {
+                Some("in: groups") => GROUPS,
+                Some("in: calls") => CALLS,
+                _ => ALONE,
+            },
             path,
         }
     }
@@ -49,7 +55,7 @@ impl Planted {
     /// Plants it and runs the simulation; the finding, with the number of seeds it took.
     fn try_out(&self, garden: &Garden) -> Result<(u64, String), String> {
         garden.patch(&self.path, false)?;
-        let run = garden.simulate(self.within, self.of_groups);
+        let run = garden.simulate(self.within, self.simulation);
         garden.patch(&self.path, true)?;
         let (seed, finding) = run?.ok_or(format!("nothing found in {} seeds", self.within))?;
         let named = self.caught_by.iter().any(|name| finding.contains(&format!("{name}:")));
@@ -92,10 +98,10 @@ impl Garden {
     }
 
     /// The lowest seed with a finding, if there is one.
-    fn simulate(&self, seeds: u64, of_groups: bool) -> Result<Option<(u64, String)>, String> {
+    fn simulate(&self, seeds: u64, simulation: &str) -> Result<Option<(u64, String)>, String> {
         let Output { status, stdout, stderr } = Command::new(env!("CARGO"))
             .args(["test", "--offline", "--lib", "--", "--exact"])
-            .arg(format!("simulation::runner::{}", if of_groups { GROUPS } else { ALONE }))
+            .arg(simulation)
             .current_dir(&self.0)
             // The dependencies are those of the library itself, and compiled already.
             .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap())
@@ -137,8 +143,8 @@ fn all() -> Vec<Planted> {
 fn try_out(planted: &[Planted], control: bool) {
     let garden = Garden::new();
     if control {
-        for of_groups in [false, true] {
-            let found = garden.simulate(CONTROL, of_groups).unwrap();
+        for simulation in [ALONE, GROUPS, CALLS] {
+            let found = garden.simulate(CONTROL, simulation).unwrap();
             assert_eq!(found, None, "there is a finding without a planted bug");
         }
     }

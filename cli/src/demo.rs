@@ -1,4 +1,5 @@
-//! `milena demo`: calls over Kafka while callers come and go, a node stops and a leader moves; not one may be lost.
+//! `milena demo`: calls over Kafka in a storm of rebalances: callers join and leave a group, or die in it, its coordinator stops, and the
+//! leaders of the replies move. No reply may be lost.
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use milena::broker::Broker;
-use milena::{Client, Error, NewTopic, Refusal, Request, Requester, Responder};
+use milena::{Client, Error, NewTopic, Refusal, ReplyAllocator, ReplyGroup, Request, Requester, Responder};
 use tokio::task::JoinSet;
 
 use crate::outcome::{Failure, Interrupt, Outcome};
@@ -17,6 +18,9 @@ const REPLY_PARTITIONS: i32 = 12;
 const LIVES: u64 = 5;
 /// After so many calls without an answer no more are made.
 const HOPELESS: u64 = 100;
+/// How long the coordinator of a group waits for a dead caller: the shortest that Kafka allows by default, and less on the embedded broker.
+const SESSION: Duration = Duration::from_secs(6);
+const SHORT_SESSION: Duration = Duration::from_millis(600);
 
 /// Options of `milena demo`.
 #[derive(Debug, clap::Args)]
@@ -36,9 +40,32 @@ pub(crate) struct Args {
     /// How long a call may take, in seconds
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
+    /// Who chooses the partition that a caller's replies come on: a group of all callers, or each for itself; or half of them so, half so
+    #[arg(long, value_enum, default_value_t)]
+    home: Home,
     /// Nothing comes or goes, stops or moves: for measuring
     #[arg(long)]
     calm: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum Home {
+    Group,
+    #[value(name = "self")]
+    SelfChosen,
+    #[default]
+    Both,
+}
+
+impl Home {
+    /// Whether the callers of this place are in the group.
+    fn in_group(self, place: u64) -> bool {
+        match self {
+            Self::Group => true,
+            Self::SelfChosen => false,
+            Self::Both => place % 2 == 1,
+        }
+    }
 }
 
 /// What the callers have seen together.
@@ -46,12 +73,20 @@ pub(crate) struct Args {
 struct Tally {
     /// Calls that may still be begun.
     left: AtomicI64,
+    /// What calls are told apart by.
+    numbers: AtomicU64,
     sent: AtomicU64,
     answered: AtomicU64,
     lost: AtomicU64,
     failed: AtomicU64,
+    /// Calls whose caller was killed. They are made once more, and counted as sent only then.
+    died: AtomicU64,
     callers: AtomicU64,
-    late_or_repeated: AtomicU64,
+    /// Of these, those in the group, and those that were killed.
+    members: AtomicU64,
+    killed: AtomicU64,
+    late: AtomicU64,
+    repeated: AtomicU64,
     latencies: Mutex<Vec<Duration>>,
     /// The first thing that went wrong, in words.
     trouble: Mutex<Option<String>>,
@@ -63,7 +98,20 @@ impl Tally {
     }
 
     fn take(&self) -> bool {
-        self.left.fetch_sub(1, Relaxed) > 0
+        self.left.fetch_update(Relaxed, Relaxed, |left| (left > 0).then_some(left - 1)).is_ok()
+    }
+
+    /// A caller has ended: what it has seen besides replies in time.
+    fn collect(&self, requester: &Requester) {
+        let metrics = requester.metrics();
+        self.late.fetch_add(metrics.late, Relaxed);
+        self.repeated.fetch_add(metrics.duplicate, Relaxed);
+    }
+
+    fn line(&self) -> String {
+        let [sent, answered, late, lost] =
+            [&self.sent, &self.answered, &self.late, &self.lost].map(|count| count.load(Relaxed));
+        format!("sent {sent}  answered {answered}  late {late}  lost {lost}")
     }
 
     fn ended(&self) -> u64 {
@@ -77,6 +125,8 @@ struct Place {
     bootstrap: String,
     requests: String,
     replies: String,
+    group: String,
+    session: Duration,
     timeout: Duration,
 }
 
@@ -84,12 +134,24 @@ impl Place {
     async fn client(&self) -> Result<Client, Error> {
         Client::builder().bootstrap(&self.bootstrap)?.client_id("milena-demo").build().await
     }
+
+    fn allocator(&self, in_group: bool) -> ReplyAllocator {
+        if !in_group {
+            return ReplyAllocator::self_chosen();
+        }
+        let group = ReplyGroup::new(&*self.group).session_timeout(self.session);
+        ReplyAllocator::group(group.heartbeat_interval(self.session / 6))
+    }
 }
 
 pub(crate) async fn run(args: Args, mut interrupt: Interrupt) -> Outcome {
     let broker = match args.bootstrap {
         Some(_) => None,
-        None => Some(Broker::builder().nodes(3).start().await?),
+        None => {
+            let shortest = SHORT_SESSION.as_millis().to_string();
+            let broker = Broker::builder().nodes(3).config("group.min.session.timeout.ms", &shortest);
+            Some(broker.start().await?)
+        }
     };
     let bootstrap = match (&args.bootstrap, &broker) {
         (Some(bootstrap), _) => bootstrap.clone(),
@@ -101,6 +163,8 @@ pub(crate) async fn run(args: Args, mut interrupt: Interrupt) -> Outcome {
         bootstrap,
         requests: format!("{prefix}.sum"),
         replies: format!("{prefix}.replies"),
+        group: format!("{prefix}.callers"),
+        session: if broker.is_some() { SHORT_SESSION } else { SESSION },
         timeout: Duration::from_secs(args.timeout),
     };
     let client = place.client().await?;
@@ -150,11 +214,13 @@ async fn perform(args: &Args, place: &Place, broker: Option<&Broker>, tally: &Ar
     let bar = progress(args.calls);
     let started = Instant::now();
     let mut callers = JoinSet::new();
-    for _ in 0..args.callers {
-        callers.spawn(caller(place.clone(), tally.clone(), args.concurrency, lifetime(args)));
+    for number in 0..args.callers {
+        let in_group = args.home.in_group(number);
+        callers.spawn(caller(place.clone(), tally.clone(), args.concurrency, lifetime(args), in_group));
     }
     let mut ticks = tokio::time::interval(Duration::from_millis(100));
-    let mut troubles = (!args.calm).then_some(broker).flatten().map(|broker| Troubles { broker, done: 0 });
+    let storm = broker.filter(|_| !args.calm);
+    let mut troubles = storm.map(|broker| Troubles { broker, coordinator: 1, done: 0 });
     loop {
         tokio::select! {
             ended = callers.join_next() => match ended {
@@ -165,6 +231,7 @@ async fn perform(args: &Args, place: &Place, broker: Option<&Broker>, tally: &Ar
             },
             _ = ticks.tick() => {
                 bar.set_position(tally.ended());
+                bar.set_message(tally.line());
                 if tally.lost.load(Relaxed) + tally.failed.load(Relaxed) >= HOPELESS {
                     tally.left.store(0, Relaxed);
                 }
@@ -180,7 +247,11 @@ async fn perform(args: &Args, place: &Place, broker: Option<&Broker>, tally: &Ar
         responder.close().await;
         client.close().await;
     }
-    report(args, tally, took, &responders)
+    report(args, tally, took, &responders)?;
+    if let Some(group) = broker.and_then(|broker| broker.group(&place.group)) {
+        writeln!(std::io::stdout(), "group      has been made anew {} times", group.generation())?;
+    }
+    Ok(())
 }
 
 /// The request is a list of numbers, the reply its sum.
@@ -197,43 +268,73 @@ fn lifetime(args: &Args) -> u64 {
     if args.calm { u64::MAX } else { args.calls.div_ceil(args.callers * LIVES) }
 }
 
-/// One place for a caller: when one has made its calls, it leaves and another comes.
-async fn caller(place: Place, tally: Arc<Tally>, concurrency: u64, lifetime: u64) -> Result<(), Error> {
+/// One place for a caller: when one has made its calls, another comes. Every second one is killed instead of leaving, in the midst of calls.
+async fn caller(
+    place: Place,
+    tally: Arc<Tally>,
+    concurrency: u64,
+    lifetime: u64,
+    in_group: bool,
+) -> Result<(), Error> {
+    let mut killed = false;
     while tally.left.load(Relaxed) > 0 {
         let client = place.client().await?;
-        let requester =
-            client.requester().reply_topic(&place.replies).create_reply_topic(false).build().await?;
+        let requester = client.requester().reply_topic(&place.replies).create_reply_topic(false);
+        let requester = requester.allocator(place.allocator(in_group)).build().await?;
         tally.callers.fetch_add(1, Relaxed);
+        tally.members.fetch_add(in_group.into(), Relaxed);
         let budget = Arc::new(AtomicI64::new(i64::try_from(lifetime).unwrap_or(i64::MAX)));
         let mut workers = JoinSet::new();
         for _ in 0..concurrency {
             let (requester, place, tally, budget) =
                 (requester.clone(), place.clone(), tally.clone(), budget.clone());
             workers.spawn(async move {
-                let mut latencies = Vec::new();
                 while budget.fetch_sub(1, Relaxed) > 0 && tally.take() {
-                    call(&requester, &place, &tally, &mut latencies).await;
+                    call(&requester, &place, &tally).await;
                 }
-                tally.latencies.lock().unwrap_or_else(PoisonError::into_inner).append(&mut latencies);
             });
         }
-        workers.join_all().await;
-        requester.close().await;
-        let metrics = requester.metrics();
-        tally.late_or_repeated.fetch_add(metrics.late + metrics.duplicate, Relaxed);
-        client.close().await;
+        if killed {
+            // The first has nothing left to do, the others wait for replies. The group is not told: both handles are just dropped.
+            workers.join_next().await;
+            tally.killed.fetch_add(1, Relaxed);
+            // Before its calls are called off, whose replies would count as late.
+            tally.collect(&requester);
+            workers.shutdown().await;
+        } else {
+            workers.join_all().await;
+            requester.close().await;
+            tally.collect(&requester);
+            client.close().await;
+        }
+        killed = !killed;
     }
     Ok(())
 }
 
-async fn call(requester: &Requester, place: &Place, tally: &Tally, latencies: &mut Vec<Duration>) {
-    let number = tally.sent.fetch_add(1, Relaxed);
+/// A call on its way: if its caller dies, somebody else has to make it.
+struct OnItsWay<'a>(&'a Tally);
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        self.0.sent.fetch_sub(1, Relaxed);
+        self.0.died.fetch_add(1, Relaxed);
+        self.0.left.fetch_add(1, Relaxed);
+    }
+}
+
+async fn call(requester: &Requester, place: &Place, tally: &Tally) {
+    tally.sent.fetch_add(1, Relaxed);
+    let on_its_way = OnItsWay(tally);
+    let number = tally.numbers.fetch_add(1, Relaxed);
     let started = Instant::now();
     let request = format!("{number},{},2", number + 1);
     let reply = requester.request(&place.requests, &request).timeout(place.timeout).await;
+    std::mem::forget(on_its_way);
     match reply {
         Ok(reply) if reply.value() == (2 * number + 3).to_string().as_bytes() => {
-            latencies.push(started.elapsed());
+            let took = started.elapsed();
+            tally.latencies.lock().unwrap_or_else(PoisonError::into_inner).push(took);
             tally.answered.fetch_add(1, Relaxed);
         }
         Ok(reply) => {
@@ -251,6 +352,8 @@ async fn call(requester: &Requester, place: &Place, tally: &Tally, latencies: &m
 /// What happens to the embedded broker meanwhile.
 struct Troubles<'a> {
     broker: &'a Broker,
+    /// The node that stops.
+    coordinator: i32,
     done: usize,
 }
 
@@ -261,20 +364,25 @@ impl Troubles<'_> {
         if due.get(self.done).is_none_or(|&due| ended < due) {
             return Ok(());
         }
+        let node = self.coordinator;
         match self.done {
             0 => {
+                self.coordinator = self.broker.coordinator(&place.group).unwrap_or(1);
                 for partition in 0..REPLY_PARTITIONS {
-                    self.broker.move_leader(&place.replies, partition, 1)?;
+                    self.broker.move_leader(&place.replies, partition, self.coordinator)?;
                 }
-                bar.println("every reply partition is led by node 1 now");
+                bar.println(format!(
+                    "node {}, the group's coordinator, leads every reply partition now",
+                    self.coordinator
+                ));
             }
             1 => {
-                self.broker.stop_node(1).await?;
-                bar.println("node 1 has stopped");
+                self.broker.stop_node(node).await?;
+                bar.println(format!("node {node} has stopped"));
             }
             _ => {
-                self.broker.start_node(1).await?;
-                bar.println("node 1 is back");
+                self.broker.start_node(node).await?;
+                bar.println(format!("node {node} is back"));
             }
         }
         self.done += 1;
@@ -286,7 +394,7 @@ fn progress(calls: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} calls, {eta} left");
+    let style = ProgressStyle::with_template("{bar:30} {msg}, {eta} left");
     let bar = ProgressBar::new(calls);
     if let Ok(style) = style {
         bar.set_style(style);
@@ -307,16 +415,20 @@ fn report(args: &Args, tally: &Tally, took: Duration, responders: &[(Responder, 
     writeln!(out, "sent       {sent}\nanswered   {answered}\nlost       {lost}\nfailed     {failed}")?;
     writeln!(out, "p50        {:.3} ms\np99        {:.3} ms", percentile(50), percentile(99))?;
     writeln!(out, "calls/s    {:.0}", answered as f64 / took.as_secs_f64().max(f64::MIN_POSITIVE))?;
-    let callers = tally.callers.load(Relaxed);
+    let count = |count: &AtomicU64| count.load(Relaxed);
+    let (callers, members, killed) = (count(&tally.callers), count(&tally.members), count(&tally.killed));
+    let (at_a_time, each) = (args.callers, args.concurrency);
     writeln!(
         out,
-        "callers    {callers}, {} at a time, {} calls in flight each",
-        args.callers, args.concurrency
+        "callers    {callers}, {members} of them in the group; {at_a_time} at a time, {each} calls in flight each"
     )?;
-    let handled: Vec<_> =
-        responders.iter().map(|(responder, _)| responder.metrics().requests.to_string()).collect();
-    writeln!(out, "handled    {} by the two responders", handled.join(" and "))?;
-    writeln!(out, "repeated   {} replies, late ones included", tally.late_or_repeated.load(Relaxed))?;
+    if !args.calm {
+        let died = count(&tally.died);
+        writeln!(out, "killed     {killed} callers in the midst of {died} calls, which others made")?;
+    }
+    let handled = responders.iter().map(|(responder, _)| responder.metrics().requests.to_string());
+    writeln!(out, "handled    {} by the two responders", handled.collect::<Vec<_>>().join(" and "))?;
+    writeln!(out, "late       {}\nrepeated   {}", count(&tally.late), count(&tally.repeated))?;
     if answered == args.calls {
         return Ok(());
     }

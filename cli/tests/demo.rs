@@ -21,21 +21,19 @@ fn start(args: &[&str]) -> Child {
     demo.spawn().unwrap()
 }
 
+/// The number behind this word, or a few words, at the beginning of a line.
+fn number(said: &str, name: &str) -> Option<usize> {
+    let line = said.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().find_map(|word| word.parse().ok())
+}
+
 /// Every call was answered, as the program says and as its exit code says.
 fn answered(output: Output, calls: usize) -> String {
     let (said, reason) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}{reason}");
-    let number = |name: &str| {
-        let line = said.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace().next()?.parse::<usize>().ok()
-    };
-    let counts = [number("sent"), number("answered"), number("lost")];
+    let counts = ["sent", "answered", "lost"].map(|name| number(&said, name));
     assert_eq!(counts, [Some(calls), Some(calls), Some(0)], "{said}");
-    said.lines()
-        .take(7)
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect::<Vec<_>>()
-        .join(", ")
+    said.into_owned()
 }
 
 fn demo(args: &[&str], calls: usize) -> String {
@@ -43,9 +41,17 @@ fn demo(args: &[&str], calls: usize) -> String {
     answered(start(&[args, &["--calls", &count]].concat()).wait_with_output().unwrap(), calls)
 }
 
+/// The first lines in one.
+fn figures(said: &str) -> String {
+    let lines = said.lines().take(7).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    lines.collect::<Vec<_>>().join(", ")
+}
+
 #[test]
-fn every_call_is_answered_while_embedded_nodes_stop() {
-    demo(&[], 5_000);
+fn every_call_is_answered_while_callers_die_in_their_group_and_embedded_nodes_stop() {
+    let said = demo(&[], 5_000);
+    assert!(number(&said, "killed") > Some(0), "{said}");
+    assert!(number(&said, "group") > Some(1), "{said}");
 }
 
 #[test]
@@ -63,12 +69,15 @@ fn figures_on_one_real_node() {
     let kafka = Cluster::start(NEWEST, 1).unwrap();
     let address = kafka.bootstrap();
     for run in 1..=RUNS {
-        println!("one node, run {run}: {}", demo(&["--bootstrap", &address], 20_000));
+        println!("one node, run {run}: {}", figures(&demo(&["--bootstrap", &address], 20_000)));
     }
     for (concurrency, calls) in [("1", 5_000), ("64", 20_000), ("256", 50_000)] {
         for run in 1..=RUNS {
             let calm = ["--bootstrap", &address, "--calm", "--callers", "1", "--concurrency", concurrency];
-            println!("one node at rest, {concurrency} at a time, run {run}: {}", demo(&calm, calls));
+            println!(
+                "one node at rest, {concurrency} at a time, run {run}: {}",
+                figures(&demo(&calm, calls))
+            );
         }
     }
 }
@@ -87,7 +96,7 @@ fn figures_on_three_real_nodes_of_which_one_is_killed() {
         kafka::let_pass(Duration::from_secs(3));
         faults.kill(killed);
         let said = answered(child.wait_with_output().unwrap(), 20_000);
-        println!("three nodes, node {killed} killed, run {run}: {said}");
+        println!("three nodes, node {killed} killed, run {run}: {}", figures(&said));
         faults.restart(killed);
         faults.wait_until_healed();
     }

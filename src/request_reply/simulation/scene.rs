@@ -359,12 +359,12 @@ impl Stage {
         let until = Instant::now() + time;
         while Instant::now() < until {
             for at in 0..self.callers.len() {
-                if self.world.chance(0.3) {
+                if self.world.chance(0.25) {
                     let shape = self.shape();
                     self.callers[at].call(shape);
                 }
             }
-            let pause = self.world.between(MILLISECOND, 200 * MILLISECOND);
+            let pause = self.world.between(MILLISECOND, 300 * MILLISECOND);
             sleep(pause).await;
         }
     }

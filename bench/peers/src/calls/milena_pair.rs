@@ -26,7 +26,12 @@ async fn start_responder(client: &Client, topic: &str) -> milena::Responder {
         // The answer outlives the request.
         answer(request.value()).to_vec()
     });
-    responder.concurrency(2000).start().await.expect("a responder")
+    let responder = responder.concurrency(2000).start().await.expect("a responder");
+    // Started says that the topics are known; requests are read when the group has given it partitions.
+    while responder.metrics().assigned == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    responder
 }
 
 pub(super) fn caller(args: &Sides) {
