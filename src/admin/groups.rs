@@ -74,8 +74,8 @@ pub struct GroupMemberDescription {
     pub target_assignment: Option<Vec<TopicPartition>>,
 }
 
-impl From<&DescribedGroupMember> for GroupMemberDescription {
-    fn from(member: &DescribedGroupMember) -> Self {
+impl GroupMemberDescription {
+    fn of_classic(member: &DescribedGroupMember) -> Self {
         let read = Assignment::decode(&member.member_assignment).unwrap_or_default();
         Self {
             id: member.member_id.to_string(),
@@ -86,10 +86,8 @@ impl From<&DescribedGroupMember> for GroupMemberDescription {
             target_assignment: None,
         }
     }
-}
 
-impl From<&modern::Member> for GroupMemberDescription {
-    fn from(member: &modern::Member) -> Self {
+    fn of_modern(member: &modern::Member) -> Self {
         let read = |assignment: &modern::Assignment| {
             let topics = assignment.topic_partitions.iter();
             sorted(topics.map(|topic| (&*topic.topic_name.0, topic.partitions.iter().copied())))
@@ -113,11 +111,8 @@ fn sorted<'a>(topics: impl Iterator<Item = (&'a str, impl Iterator<Item = i32>)>
     partitions
 }
 
-fn members<'a, M: 'a>(members: &'a [M]) -> Vec<GroupMemberDescription>
-where
-    GroupMemberDescription: From<&'a M>,
-{
-    let mut members: Vec<_> = members.iter().map(GroupMemberDescription::from).collect();
+fn by_id(members: impl Iterator<Item = GroupMemberDescription>) -> Vec<GroupMemberDescription> {
+    let mut members: Vec<_> = members.collect();
     members.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     members
 }
@@ -214,7 +209,7 @@ impl Admin {
                 protocol_type: PROTOCOL_TYPE.to_owned(),
                 group_type: "consumer".to_owned(),
                 assignor: group.assignor_name.to_string(),
-                members: members(&group.members),
+                members: by_id(group.members.iter().map(GroupMemberDescription::of_modern)),
             })
         };
         self.client.core().ask_coordinator(&id.into(), API_TIMEOUT, build, judge).await
@@ -237,7 +232,7 @@ impl Admin {
                 protocol_type: group.protocol_type.to_string(),
                 group_type: "classic".to_owned(),
                 assignor: group.protocol_data.to_string(),
-                members: members(&group.members),
+                members: by_id(group.members.iter().map(GroupMemberDescription::of_classic)),
             })
         };
         self.client.core().ask_coordinator(&id.into(), limit, build, judge).await
