@@ -1,7 +1,7 @@
 //! `milena groups`: which there are, who is in them, how far they are behind.
 use crate::consume::start;
 use crate::options::{Connection, Format};
-use crate::outcome::{Failure, Interrupt, Outcome};
+use crate::outcome::{Interrupt, Outcome};
 use clap::Subcommand;
 use milena::{Client, CommittedOffset, IsolationLevel, Offset, TopicPartition};
 use serde_json::json;
@@ -94,11 +94,8 @@ struct Place {
     partitions: Vec<i32>,
 }
 
-pub(crate) async fn run(args: Args, mut interrupt: Interrupt) -> Outcome {
-    tokio::select! {
-        outcome = execute(args.command) => outcome,
-        () = interrupt.wait() => Err(Failure::Interrupted("what was asked of the cluster may still be done".to_owned())),
-    }
+pub(crate) async fn run(args: Args, interrupt: Interrupt) -> Outcome {
+    interrupt.or(execute(args.command)).await
 }
 
 async fn execute(command: Command) -> Outcome {
@@ -142,30 +139,38 @@ async fn describe(one: &One) -> Outcome {
     let group = one.connection.client().await?.admin().describe_group(&one.group).await?;
     if let Format::Json = one.format {
         let members = group.members.iter().map(|member| {
-            let assignment = member.assignment.iter().map(|of| json!([of.topic(), of.partition()]));
+            let list = |partitions: &Vec<TopicPartition>| {
+                partitions.iter().map(|of| json!([of.topic(), of.partition()])).collect::<Vec<_>>()
+            };
             json!({ "member": member.id, "instance": member.instance_id, "client": member.client_id,
-                "host": member.host, "assignment": assignment.collect::<Vec<_>>() })
+                "host": member.host, "assignment": list(&member.assignment),
+                "target": member.target_assignment.as_ref().map(list) })
         });
-        let line = json!({ "group": group.id, "state": group.state, "assignor": group.assignor,
-            "members": members.collect::<Vec<_>>() });
+        let line = json!({ "group": group.id, "state": group.state, "type": group.group_type,
+            "assignor": group.assignor, "members": members.collect::<Vec<_>>() });
         return print([line.to_string()].into_iter());
     }
     let head = format!(
-        "{} state={} assignor={} members={}",
+        "{} state={} type={} assignor={} members={}",
         group.id,
         group.state,
+        group.group_type,
         group.assignor,
         group.members.len()
     );
     let members = group.members.iter().map(|member| {
         let instance = member.instance_id.as_ref().map(|id| format!(" instance={id}")).unwrap_or_default();
-        let names: Vec<_> = member.assignment.iter().map(TopicPartition::to_string).collect();
+        let names = |partitions: &[TopicPartition]| {
+            partitions.iter().map(TopicPartition::to_string).collect::<Vec<_>>().join(",")
+        };
+        let target = member.target_assignment.as_ref().filter(|target| **target != member.assignment);
+        let target = target.map(|target| format!(" and will read {}", names(target))).unwrap_or_default();
         format!(
-            "  member {} client={} host={}{instance} reads {}",
+            "  member {} client={} host={}{instance} reads {}{target}",
             member.id,
             member.client_id,
             member.host,
-            names.join(",")
+            names(&member.assignment)
         )
     });
     print([head].into_iter().chain(members))

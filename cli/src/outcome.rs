@@ -85,6 +85,14 @@ impl Interrupt {
         *self.0.borrow()
     }
 
+    /// Asks something of the cluster, unless it comes first.
+    pub(crate) async fn or(mut self, work: impl Future<Output = Outcome>) -> Outcome {
+        tokio::select! {
+            outcome = work => outcome,
+            () = self.wait() => Err(Failure::Interrupted("what was asked of the cluster may still be done".to_owned())),
+        }
+    }
+
     /// Resolves when it comes, and at once from then on. Cancel safe.
     pub(crate) async fn wait(&mut self) {
         if self.0.wait_for(|came| *came).await.is_err() {

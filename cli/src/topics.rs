@@ -1,6 +1,6 @@
 //! `milena topics`: list, create, describe and delete.
 use crate::options::Connection;
-use crate::outcome::{Failure, Interrupt, Outcome};
+use crate::outcome::{Interrupt, Outcome};
 use clap::Subcommand;
 use milena::{Client, NewTopic, TopicDescription};
 use std::io::{self, Write};
@@ -57,11 +57,8 @@ enum Command {
     },
 }
 
-pub(crate) async fn run(args: Args, mut interrupt: Interrupt) -> Outcome {
-    tokio::select! {
-        outcome = execute(args.command) => outcome,
-        () = interrupt.wait() => Err(Failure::Interrupted("what was asked of the cluster may still be done".to_owned())),
-    }
+pub(crate) async fn run(args: Args, interrupt: Interrupt) -> Outcome {
+    interrupt.or(execute(args.command)).await
 }
 
 async fn execute(command: Command) -> Outcome {

@@ -362,6 +362,10 @@ async fn a_group_goes_on_where_its_last_member_stopped() {
     done(groups(&address, &["offsets", "reset"], &["-g", "g", "-t", "orders", "--to", "1"]).await);
     let newer = ["--group", "h", "--from-beginning", "-c", "1", "--protocol", "consumer"];
     assert_eq!(done(consume(&address, &newer).await), "1\n");
+    for (group, kind) in [("g", "type=classic assignor="), ("h", "type=consumer assignor=uniform")] {
+        let described = done(groups(&address, &["describe"], &["-g", group]).await);
+        assert_eq!(described, format!("{group} state=Empty {kind} members=0\n"));
+    }
     let json = ["--group", "g", "-c", "1", "-f", "json", "--assignor", "cooperative-sticky"];
     let out = done(consume(&address, &json).await);
     let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -398,6 +402,7 @@ async fn members_share_a_topic_and_leave_when_interrupted() {
     let described = done(groups(&address, &["describe"], &["-g", "g", "-f", "json"]).await);
     let described: serde_json::Value = serde_json::from_str(&described).unwrap();
     assert_eq!((&described["state"], described["members"].as_array().unwrap().len()), (&"Stable".into(), 2));
+    assert_eq!((&described["type"], &described["members"][0]["target"]), (&"classic".into(), &().into()));
     failed(groups(&address, &["delete"], &["-g", "g"]).await, &["NON_EMPTY_GROUP"]);
     let listed = done(groups(&address, &["list"], &[]).await);
     assert!(listed.starts_with("g Stable"), "{listed}");

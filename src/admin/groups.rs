@@ -1,14 +1,16 @@
 //! Groups: which there are, who is in them, where they stand.
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use kafka_protocol::messages::consumer_group_describe_response as modern;
 use kafka_protocol::messages::describe_groups_response::DescribedGroupMember;
 use kafka_protocol::messages::offset_delete_request::{
     OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
 };
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, GroupId, ListGroupsRequest, OffsetCommitRequest,
-    OffsetDeleteRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, DeleteGroupsRequest, DescribeGroupsRequest,
+    DescribeGroupsResponse, GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest,
 };
 
 use super::types::{text, topic_name};
@@ -19,7 +21,7 @@ use crate::network::call::Purpose;
 use crate::network::link::now;
 use crate::protocol::consumer_protocol::Assignment;
 use crate::protocol::error_code::ErrorCode;
-use crate::state::group::{CommitPlan, CommittedOffset, Identity, Place, Sender};
+use crate::state::group::{CommitPlan, CommittedOffset, Identity, PROTOCOL_TYPE, Place, Sender};
 use crate::topic_partition::TopicPartition;
 
 /// A group that there is.
@@ -36,7 +38,7 @@ pub struct GroupListing {
     pub group_type: String,
 }
 
-/// A group of the classic protocol, with its members.
+/// A group with its members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GroupDescription {
@@ -46,7 +48,9 @@ pub struct GroupDescription {
     pub state: String,
     /// As in [`GroupListing::protocol_type`].
     pub protocol_type: String,
-    /// The name of the assignor that is used; empty while there is none.
+    /// `classic` or `consumer` (KIP-848), whichever the node.
+    pub group_type: String,
+    /// The name of the assignor that is used, of a group of type `consumer` the coordinator's; empty while there is none.
     pub assignor: String,
     /// Sorted by id.
     pub members: Vec<GroupMemberDescription>,
@@ -64,27 +68,53 @@ pub struct GroupMemberDescription {
     pub client_id: String,
     /// Where it connects from.
     pub host: String,
-    /// What it was given to read, sorted; empty while the group rebalances, and for groups that are not of consumers.
+    /// What it was given to read, sorted; empty while the group of type `classic` rebalances, and for groups that are not of consumers.
     pub assignment: Vec<TopicPartition>,
+    /// What it is to read once others have given it up, sorted; `None` in a group of type `classic`.
+    pub target_assignment: Option<Vec<TopicPartition>>,
 }
 
-impl From<&DescribedGroupMember> for GroupMemberDescription {
-    fn from(member: &DescribedGroupMember) -> Self {
+impl GroupMemberDescription {
+    fn of_classic(member: &DescribedGroupMember) -> Self {
         let read = Assignment::decode(&member.member_assignment).unwrap_or_default();
-        let mut assignment: Vec<_> = read
-            .partitions
-            .iter()
-            .flat_map(|(topic, numbers)| numbers.iter().map(|number| TopicPartition::new(*topic, number)))
-            .collect();
-        assignment.sort_unstable();
         Self {
             id: member.member_id.to_string(),
             instance_id: member.group_instance_id.as_ref().map(ToString::to_string),
             client_id: member.client_id.to_string(),
             host: member.client_host.to_string(),
-            assignment,
+            assignment: sorted(read.partitions.iter().map(|(topic, numbers)| (*topic, numbers.iter()))),
+            target_assignment: None,
         }
     }
+
+    fn of_modern(member: &modern::Member) -> Self {
+        let read = |assignment: &modern::Assignment| {
+            let topics = assignment.topic_partitions.iter();
+            sorted(topics.map(|topic| (&*topic.topic_name.0, topic.partitions.iter().copied())))
+        };
+        Self {
+            id: member.member_id.to_string(),
+            instance_id: member.instance_id.as_ref().map(ToString::to_string),
+            client_id: member.client_id.to_string(),
+            host: member.client_host.to_string(),
+            assignment: read(&member.assignment),
+            target_assignment: Some(read(&member.target_assignment)),
+        }
+    }
+}
+
+fn sorted<'a>(topics: impl Iterator<Item = (&'a str, impl Iterator<Item = i32>)>) -> Vec<TopicPartition> {
+    let partitions =
+        topics.flat_map(|(topic, numbers)| numbers.map(move |number| TopicPartition::new(topic, number)));
+    let mut partitions: Vec<_> = partitions.collect();
+    partitions.sort_unstable();
+    partitions
+}
+
+fn by_id(members: impl Iterator<Item = GroupMemberDescription>) -> Vec<GroupMemberDescription> {
+    let mut members: Vec<_> = members.collect();
+    members.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+    members
 }
 
 /// Groups are known by their ids; each is asked for at its coordinator.
@@ -145,39 +175,67 @@ impl Admin {
         Ok(groups.into_values().collect())
     }
 
-    /// A group of the classic protocol and its members.
+    /// A group and its members, by whichever protocol they are in it.
     ///
     /// Fails with `GROUP_ID_NOT_FOUND` if there is none.
     ///
     /// Cancel safe: it only looks.
     pub async fn describe_group(&self, id: &str) -> Result<GroupDescription> {
-        let group: Arc<str> = id.into();
+        let until = now() + API_TIMEOUT;
+        match self.describe_modern(id).await {
+            // A classic one, or a node that does not know the other kind, or has it switched off.
+            Err(error)
+                if error.kind() == ErrorKind::Unsupported
+                    || [ErrorCode::GROUP_ID_NOT_FOUND, ErrorCode::UNSUPPORTED_VERSION]
+                        .map(Some)
+                        .contains(&error.code()) =>
+            {
+                self.describe_classic(id, until.saturating_duration_since(now())).await
+            }
+            described => described,
+        }
+    }
+
+    /// Of the consumer protocol (KIP-848).
+    async fn describe_modern(&self, id: &str) -> Result<GroupDescription> {
+        let name = GroupId(text(id));
+        let build = move |_| ConsumerGroupDescribeRequest::default().with_group_ids(vec![name.clone()]);
+        let judge = |answer: ConsumerGroupDescribeResponse| {
+            let group = answer.groups.into_iter().next().ok_or_else(left_out)?;
+            done(group.error_code, || undescribed(id))?;
+            Ok(GroupDescription {
+                id: group.group_id.to_string(),
+                state: group.group_state.to_string(),
+                protocol_type: PROTOCOL_TYPE.to_owned(),
+                group_type: "consumer".to_owned(),
+                assignor: group.assignor_name.to_string(),
+                members: by_id(group.members.iter().map(GroupMemberDescription::of_modern)),
+            })
+        };
+        self.client.core().ask_coordinator(&id.into(), API_TIMEOUT, build, judge).await
+    }
+
+    async fn describe_classic(&self, id: &str, limit: Duration) -> Result<GroupDescription> {
         let name = GroupId(text(id));
         let build = move |_| DescribeGroupsRequest::default().with_groups(vec![name.clone()]);
-        let judge = |answer: kafka_protocol::messages::DescribeGroupsResponse| {
-            let Some(group) = answer.groups.into_iter().next() else { return Err(left_out()) };
+        let judge = |answer: DescribeGroupsResponse| {
+            let group = answer.groups.into_iter().next().ok_or_else(left_out)?;
             let code = match ErrorCode::from(group.error_code) {
                 // Before version 6 a group that there is not is a dead one.
                 ErrorCode::NONE if &*group.group_state == "Dead" => ErrorCode::GROUP_ID_NOT_FOUND,
                 code => code,
             };
-            if !code.is_none() {
-                return Err(Error::broker(code, format!("the group {id} cannot be described")));
-            }
-            let mut members: Vec<_> = group.members.iter().map(GroupMemberDescription::from).collect();
-            members.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+            done(code.code(), || undescribed(id))?;
             Ok(GroupDescription {
                 id: group.group_id.to_string(),
                 state: group.group_state.to_string(),
                 protocol_type: group.protocol_type.to_string(),
+                group_type: "classic".to_owned(),
                 assignor: group.protocol_data.to_string(),
-                members,
+                members: by_id(group.members.iter().map(GroupMemberDescription::of_classic)),
             })
         };
-        self.client
-            .core()
-            .ask_coordinator::<DescribeGroupsRequest, _>(&group, API_TIMEOUT, build, judge)
-            .await
+        self.client.core().ask_coordinator(&id.into(), limit, build, judge).await
     }
 
     /// Deletes groups, with what they have committed.
@@ -274,6 +332,10 @@ impl Admin {
 
 fn left_out() -> Error {
     Error::new(ErrorKind::Protocol, "the answer leaves out the group that was asked about")
+}
+
+fn undescribed(id: &str) -> String {
+    format!("the group {id} cannot be described")
 }
 
 fn done(code: i16, what: impl FnOnce() -> String) -> Result<()> {

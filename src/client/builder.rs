@@ -28,7 +28,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Where this client runs, for reading from the nearest replica (KIP-392). Default: none. Kafka: `client.rack`.
+    /// Where this client runs, for reading from the nearest replica (KIP-392), and for assignors that look at racks: a consumer that leads
+    /// its group then also begins a round when replicas move to other racks (KIP-881). Default: none. Kafka: `client.rack`.
     pub fn client_rack(mut self, rack: impl Into<Arc<str>>) -> Self {
         self.config.client_rack = Some(rack.into()).filter(|rack| !rack.is_empty());
         self

@@ -72,7 +72,7 @@ impl<'a> Writer<'a> {
 
     /// Writes the only answer.
     pub(super) async fn one(&mut self, answer: &Answer) -> Result<()> {
-        let sent = self.close(Part::Last(answer)).await;
+        let sent = self.last(answer).await;
         self.or_too_large(sent).await
     }
 
@@ -135,7 +135,7 @@ impl<'a> Writer<'a> {
             let known_last = one_is_enough || items.is_spent();
             let following = if known_last { Some(None) } else { peek(&mut items, hold).await };
             if let Some(None) = following {
-                return self.close(Part::Last(&answer)).await.map(|()| None);
+                return self.last(&answer).await.map(|()| None);
             }
             self.put(Part::Item(&answer)).await?;
             item = match following {
@@ -157,6 +157,18 @@ impl<'a> Writer<'a> {
         let _parked = self.serving.park(self.ticket);
         let granted = timeout_at(self.limit(), line.credit_above(more)).await;
         granted.map_err(|_| late("no credit for the next item came in time"))
+    }
+
+    /// Writes an item, and that it is the last.
+    async fn last(&mut self, answer: &Answer) -> Result<()> {
+        let stream =
+            matches!((self.origin.dialect, self.origin.kind), (Dialect::Native, Kind::Stream { .. }));
+        if stream && answer.value.is_none() {
+            // A null value at the end of a stream is the end alone.
+            self.put(Part::Item(answer)).await?;
+            return self.close(Part::End).await;
+        }
+        self.close(Part::Last(answer)).await
     }
 
     /// Writes the end, and waits until all is acknowledged.

@@ -139,7 +139,7 @@ async fn listing_groups() {
 
 #[tokio::test(start_paused = true)]
 async fn describing_a_group() {
-    for api in [Api::FIND_COORDINATOR, Api::DESCRIBE_GROUPS] {
+    for api in [Api::FIND_COORDINATOR, Api::CONSUMER_GROUP_DESCRIBE, Api::DESCRIBE_GROUPS] {
         call("milena::Admin::describe_group", api, |admin| Box::pin(admin.describe_group("g")), no_group)
             .await;
     }

@@ -13,6 +13,7 @@ mod drops;
 mod groups;
 mod outside;
 mod producer;
+mod replies;
 mod requester;
 mod responder;
 mod sockets;

@@ -1,6 +1,8 @@
 //! Groups as an administrator sees them.
 use std::collections::BTreeMap;
 
+use milena::broker::Release;
+
 use crate::*;
 
 #[tokio::test(start_paused = true)]
@@ -17,8 +19,8 @@ async fn groups_are_listed_described_and_deleted() {
     assert_eq!(found, [("g", "Stable"), ("other", "Empty")]);
     let group = within(admin.describe_group("g")).await.unwrap();
     assert_eq!(
-        (&*group.state, &*group.protocol_type, &*group.assignor),
-        ("Stable", "consumer", "cooperative-sticky")
+        (&*group.state, &*group.protocol_type, &*group.group_type, &*group.assignor),
+        ("Stable", "consumer", "classic", "cooperative-sticky")
     );
     let [member] = &group.members[..] else { panic!("{group:?}") };
     assert_eq!(member.instance_id.as_deref(), Some("one"));
@@ -31,6 +33,49 @@ async fn groups_are_listed_described_and_deleted() {
     let error = within(admin.delete_groups(["other"])).await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::GROUP_ID_NOT_FOUND));
     assert_eq!(within(admin.list_groups()).await.unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_of_the_consumer_protocol_is_described_with_what_its_members_have_and_will_have() {
+    let (broker, client) = start(Broker::builder().nodes(3)).await;
+    broker.create_topic("t", 2).unwrap();
+    let mut first = build(modern(&client).group_instance_id("one")).await;
+    assert_eq!(event(&mut first).await, "assigned 0 1");
+    let mut second = build(modern(&client).group_instance_id("two")).await;
+    // The second waits for what the first has not given up.
+    let told = within(async {
+        tokio::select! { told = event(&mut first) => told, told = event(&mut second) => told }
+    });
+    assert_eq!(told.await, "revoked 1");
+    let group = within(client.admin().describe_group("g")).await.unwrap();
+    assert_eq!(
+        (&*group.group_type, &*group.protocol_type, &*group.state, &*group.assignor),
+        ("consumer", "consumer", "Reconciling", "uniform")
+    );
+    let mut members: Vec<_> = group.members.iter().collect();
+    assert!(members.is_sorted_by_key(|member| &member.id));
+    members.sort_by_key(|member| &member.instance_id);
+    let places = |numbers: &[i32]| -> Vec<TopicPartition> {
+        numbers.iter().map(|number| ("t", *number).into()).collect()
+    };
+    let found: Vec<_> = members.iter().map(|of| (of.instance_id.as_deref(), &of.assignment)).collect();
+    assert_eq!(found, [(Some("one"), &places(&[0, 1])), (Some("two"), &places(&[]))]);
+    let targets: Vec<_> = members.iter().map(|member| member.target_assignment.clone()).collect();
+    assert_eq!(targets, [Some(places(&[0])), Some(places(&[1]))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_classic_group_is_described_by_nodes_that_do_not_know_the_other_kind() {
+    // The first does not offer it, the second has it switched off.
+    for release in [Release::V2_8, Release::V3_9] {
+        let (broker, client) = start(Broker::builder().versions(release)).await;
+        broker.create_topic("t", 1).unwrap();
+        let mut consumer = build(eager(&client)).await;
+        assert_eq!(event(&mut consumer).await, "assigned 0");
+        let group = within(client.admin().describe_group("g")).await.unwrap();
+        assert_eq!((&*group.group_type, &*group.assignor), ("classic", "range"), "{release:?}");
+        assert_eq!(group.members[0].target_assignment, None);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,22 +3,24 @@ use crate::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_member_reads_commits_and_the_next_goes_on_there() {
-    let (broker, client) = start(Broker::builder()).await;
-    broker.create_topic("t", 2).unwrap();
-    fill(&broker, "t", 2, 0, 5);
-    let mut seen = Vec::new();
-    let mut consumer = build(eager(&client)).await;
-    for _ in 0..6 {
-        seen.push(next(&mut consumer).await);
+    for kind in [eager, modern] {
+        let (broker, client) = start(Broker::builder()).await;
+        broker.create_topic("t", 2).unwrap();
+        fill(&broker, "t", 2, 0, 5);
+        let mut seen = Vec::new();
+        let mut consumer = build(kind(&client)).await;
+        for _ in 0..6 {
+            seen.push(next(&mut consumer).await);
+        }
+        within(consumer.commit()).await.unwrap();
+        within(consumer.close()).await;
+        let mut consumer = build(kind(&client)).await;
+        for _ in 0..4 {
+            seen.push(next(&mut consumer).await);
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, all(2, 5));
     }
-    within(consumer.commit()).await.unwrap();
-    within(consumer.close()).await;
-    let mut consumer = build(eager(&client)).await;
-    for _ in 0..4 {
-        seen.push(next(&mut consumer).await);
-    }
-    seen.sort_unstable();
-    assert_eq!(seen, all(2, 5));
 }
 
 #[tokio::test(start_paused = true)]

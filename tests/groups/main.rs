@@ -15,7 +15,7 @@ use milena::assignor::{Assignor, CooperativeStickyAssignor, RangeAssignor};
 use milena::broker::{Api, Broker, BrokerBuilder, Fault};
 use milena::{
     Client, CommittedOffset, Connector, Consumer, ConsumerBuilder, ConsumerEvent, ErrorCode, ErrorKind,
-    OffsetReset, Record, TopicPartition,
+    GroupProtocol, OffsetReset, Record, TopicPartition,
 };
 
 /// A condition with a deadline, far above what it takes.
@@ -98,6 +98,10 @@ fn cooperative(client: &Client) -> ConsumerBuilder {
 fn eager(client: &Client) -> ConsumerBuilder {
     let assignor: Arc<dyn Assignor> = Arc::new(RangeAssignor);
     client.consumer().group("g").topics(["t"]).assignors([assignor])
+}
+
+fn modern(client: &Client) -> ConsumerBuilder {
+    client.consumer().group("g").topics(["t"]).group_protocol(GroupProtocol::Consumer)
 }
 
 async fn build(builder: ConsumerBuilder) -> Consumer {

@@ -1,33 +1,7 @@
 //! Members by the protocol of KIP-848, where the coordinator assigns.
-use milena::GroupProtocol;
-
 use crate::*;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn modern(client: &Client) -> ConsumerBuilder {
-    client.consumer().group("g").topics(["t"]).group_protocol(GroupProtocol::Consumer)
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_member_reads_commits_and_the_next_goes_on_there() {
-    let (broker, client) = start(Broker::builder()).await;
-    broker.create_topic("t", 2).unwrap();
-    fill(&broker, "t", 2, 0, 5);
-    let mut seen = Vec::new();
-    let mut consumer = build(modern(&client)).await;
-    for _ in 0..6 {
-        seen.push(next(&mut consumer).await);
-    }
-    within(consumer.commit()).await.unwrap();
-    within(consumer.close()).await;
-    let mut consumer = build(modern(&client)).await;
-    for _ in 0..4 {
-        seen.push(next(&mut consumer).await);
-    }
-    seen.sort_unstable();
-    assert_eq!(seen, all(2, 5));
-}
 
 #[tokio::test(start_paused = true)]
 async fn partitions_move_one_by_one_and_those_that_are_kept_go_on() {

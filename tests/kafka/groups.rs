@@ -104,6 +104,17 @@ fn share(version: &'static str, kinds: Vec<Kind>) {
             for offset in offsets.into_values() {
                 assert_eq!(offset.unwrap().offset, 500, "{name}");
             }
+            let described = client.admin().describe_group(group).await.unwrap();
+            let (kind, assignor) = match kind {
+                Some(_) => ("classic", &*name),
+                None => ("consumer", "uniform"),
+            };
+            assert_eq!((&*described.group_type, &*described.assignor), (kind, assignor));
+            let [member] = &described.members[..] else { panic!("{described:?}") };
+            let mut own = second.assignment();
+            own.sort_unstable();
+            assert_eq!(member.assignment, own, "{name}");
+            assert_eq!(member.target_assignment.is_some(), kind == "consumer");
             second.close().await;
         }
     });

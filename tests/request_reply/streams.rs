@@ -46,6 +46,31 @@ async fn a_single_answer_is_a_stream_of_one() {
 }
 
 #[tokio::test]
+async fn a_last_item_that_is_null_was_taken_for_the_end() {
+    let stage = Stage::new(1).await;
+    let nulls = async |count: String| {
+        let count: u32 = count.parse()?;
+        Ok::<_, Refusal>(AnswerStream::written_by(async move |mut items| {
+            for _ in 0..count {
+                items.send(()).await;
+            }
+            Ok(())
+        }))
+    };
+    let _nulls = stage.client.responder("nulls").on_request("sum", nulls).start().await.unwrap();
+    let requester = stage.requester().await;
+    for count in [0, 1, 3] {
+        let mut stream = requester.stream("sum", &count.to_string()).timeout(LONG).await.unwrap();
+        let mut items = 0;
+        while let Some(reply) = stream.next().await.unwrap() {
+            assert!(reply.is_null());
+            items += 1;
+        }
+        assert_eq!(items, count);
+    }
+}
+
+#[tokio::test]
 async fn items_that_come_twice_are_given_once() {
     let stage = Stage::new(1).await;
     let mut scribe = Scribe::new(&stage).await;

@@ -3,7 +3,9 @@ use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
-use milena::{Client, Refusal, Request, Requester};
+use milena::{
+    AnswerStream, Answers, Client, IntoAnswers as _, Refusal, ReplyAllocator, ReplyGroup, Request, Requester,
+};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -59,9 +61,13 @@ async fn client(args: &Arguments) -> Client {
 async fn requester(args: &Arguments, client: &Client) -> Requester {
     let mut builder = client.requester().reply_topic(&*args["replies"]).create_reply_topic(false);
     builder = builder.max_in_flight(number(args, "limit", 10_000) as usize);
+    let group = |name: &str| {
+        let group = ReplyGroup::new(name).session_timeout(Duration::from_secs(6));
+        group.heartbeat_interval(Duration::from_millis(500))
+    };
     match args.get("home").and_then(|home| home.split_once(':')) {
-        Some(("fixed", partition)) => builder = builder.reply_partition(partition.parse().unwrap()),
-        Some(("instance", name)) => builder = builder.instance_id(name),
+        Some(("group", name)) => builder = builder.allocator(ReplyAllocator::group(group(name))),
+        Some(("broadcast", _)) => builder = builder.allocator(ReplyAllocator::broadcast()),
         _ => {}
     }
     builder.build().await.unwrap()
@@ -82,7 +88,7 @@ async fn call(args: Arguments) {
     let (most, slow, drop_at) =
         (number(&args, "calls", u64::MAX), number(&args, "slow", 5), number(&args, "dropped", 0));
     let (work, timeout) = (number(&args, "work", 20), number(&args, "timeout", 30_000));
-    let race = number(&args, "race", 0);
+    let (race, items) = (number(&args, "race", 0), number(&args, "items", 0));
     let salt = name.bytes().fold(0u64, |salt, byte| salt * 31 + u64::from(byte));
     let mut pace = interval(Duration::from_micros(1_000_000 / number(&args, "rate", 20)));
     pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -109,28 +115,57 @@ async fn call(args: Arguments) {
         let (requester, topic) = (requester.clone(), topic.clone());
         let token = format!("{name}-{number}");
         calls.spawn(async move {
-            let value = format!("{token} {work}");
-            let sent = now();
-            let call =
-                async { requester.request(&topic, &value).timeout(Duration::from_millis(timeout)).await };
+            let value = format!("{token} {work} {items}");
+            let (sent, timeout_in) = (now(), Duration::from_millis(timeout));
+            let call = async {
+                if items > 0 {
+                    return stream(&requester, &topic, &value, &token, items, timeout_in).await;
+                }
+                let reply = requester.request(&topic, &value).timeout(timeout_in).await?;
+                Ok(reply.text().into_owned())
+            };
             let outcome = match patience {
                 Some(patience) => tokio::time::timeout(patience, call).await.ok(),
                 None => Some(call.await),
             };
             let outcome = match outcome {
                 None => "dropped".to_owned(),
-                Some(Ok(reply)) if reply.value() == expected(&token).as_bytes() => "reply".to_owned(),
-                Some(Ok(reply)) => format!("wrong {}", reply.text()),
+                Some(Ok(reply)) if reply == expected(&token) => "reply".to_owned(),
+                Some(Ok(reply)) => format!("wrong {reply}"),
                 Some(Err(error)) => format!("{:?} {error}", error.kind()),
             };
             tell(format!("call {token} {sent} {} {} {outcome}", sent + timeout * 1_000, now()));
         });
+    }
+    if most < u64::MAX {
+        // The last one may not have begun yet.
+        while calls.join_next().await.is_some() {}
     }
     requester.close().await;
     while calls.join_next().await.is_some() {}
     let metrics = requester.metrics();
     tell(format!("closed {} {} {} {}", metrics.in_flight, metrics.late, metrics.duplicate, metrics.foreign));
     client.close().await;
+}
+
+/// Takes all items, each of which must be the next. What a whole stream gives is what a single reply would.
+async fn stream(
+    requester: &Requester,
+    topic: &str,
+    value: &str,
+    token: &str,
+    items: u64,
+    timeout: Duration,
+) -> milena::Result<String> {
+    let mut replies = requester.stream(topic, value).timeout(timeout).await?;
+    let mut next = 0;
+    while let Some(reply) = replies.next().await? {
+        if reply.text() != format!("{} {next} {items}", expected(token)) {
+            return Ok(format!("{} as item {next}", reply.text()));
+        }
+        next += 1;
+    }
+    Ok(if next == items { expected(token) } else { format!("{next} of {items} items") })
 }
 
 /// What the reply to a call says.
@@ -141,13 +176,28 @@ pub(crate) fn expected(token: &str) -> String {
 
 async fn answer(args: Arguments) {
     let client = client(&args).await;
-    let handler = async |request: Request| {
+    let handler = async |request: Request| -> Result<Answers, Refusal> {
         let text = std::str::from_utf8(request.value())?;
-        let (token, work) = text.split_once(' ').ok_or("no work")?;
-        tokio::time::sleep(Duration::from_millis(work.parse()?)).await;
-        Ok::<_, Refusal>(expected(token))
+        let [token, work, items] = text.split(' ').collect::<Vec<_>>()[..] else {
+            return Err("no work".into());
+        };
+        let (work, items): (u64, u64) = (work.parse()?, items.parse()?);
+        tokio::time::sleep(Duration::from_millis(work)).await;
+        let answer = expected(token);
+        if items == 0 {
+            return answer.into_answers();
+        }
+        let items = AnswerStream::written_by(async move |mut sink| {
+            for item in 0..items {
+                sink.send(format!("{answer} {item} {items}")).await;
+            }
+            Ok(())
+        });
+        items.into_answers()
     };
     let builder = client.responder(&args["group"]).on_request(&*args["requests"], handler);
+    // Others take over before their callers' deadlines.
+    let builder = builder.consumer(|consumer| consumer.session_timeout(Duration::from_secs(6)));
     let responder = builder.concurrency(number(&args, "limit", 4_096) as usize).start().await.unwrap();
     tell(format!("ready {}", now()));
     // The end of the input; a sender that is gone means the same.

@@ -102,10 +102,11 @@ impl Book {
     }
 
     /// Holds the calls against the log: by token, when its first reply was appended, in microseconds. `grace`: so long before its deadline
-    /// a reply must be there. `excused`: times in which no leader could be reached.
+    /// a reply must be there. `cut`: some of the log was deleted. `excused`: times in which no leader could be reached.
     pub(crate) fn judge(
         &self,
         log: &BTreeMap<String, u64>,
+        cut: bool,
         grace: Duration,
         excused: &[(u64, u64)],
     ) -> Verdict {
@@ -133,6 +134,7 @@ impl Book {
                     match appended {
                         Some(appended) if !hung => verdict.handed.push(call.ended.saturating_sub(appended)),
                         Some(_) => {}
+                        None if cut => {}
                         None => {
                             verdict.findings.push(format!("call {token}: a reply that is not in the log"))
                         }

@@ -23,7 +23,7 @@ impl Length {
 fn scale(length: Length) -> Option<Verdict> {
     let mut stage = Stage::new(length.pick(3, 3), 12)?;
     stage.respond(1);
-    stage.tell("rate", length.pick(20, 60));
+    stage.tell("rate", length.pick(20, 500));
     for _ in 0..length.pick(1, 6) {
         for _ in 0..length.pick(4, 8) {
             stage.come(1);
@@ -109,6 +109,69 @@ fn nodes(length: Length) -> Option<Verdict> {
     Some(verdict)
 }
 
+/// F: the node that coordinates the callers' group is stopped: calls need none.
+fn coordinator(length: Length) -> Option<Verdict> {
+    let mut stage = Stage::new(3, 6)?;
+    stage.grace = 20 * SECOND;
+    stage.tell("timeout", 90_000);
+    let group = format!("{}-callers", stage.replies);
+    stage.tell("home", format!("group:{group}"));
+    stage.respond(1);
+    stage.come(3);
+    stage.pass(5.0);
+    let faults = stage.cluster.faults();
+    for _ in 0..length.pick(1, 5) {
+        let node = stage.cluster.coordinator(&group);
+        faults.pause(node);
+        stage.pass(length.pick(12.0, 60.0));
+        faults.resume(node);
+        stage.pass(2.0);
+        stage.come(1);
+        stage.oldest().leave();
+        faults.wait_until_healed();
+    }
+    let verdict = stage.end();
+    drop(faults);
+    Some(verdict)
+}
+
+/// K: what a reader stands before is deleted from the log.
+fn deleted(length: Length) -> Option<Verdict> {
+    let mut stage = Stage::new(1, 3)?;
+    stage.respond(1);
+    stage.come(2);
+    for _ in 0..length.pick(2, 20) {
+        stage.come(1);
+        // One that stands still comes back to a position that is gone.
+        stage.callers[0].stop();
+        stage.pass(1.0);
+        stage.delete_replies();
+        stage.callers[0].resume();
+        stage.pass(0.5);
+        stage.oldest().leave();
+    }
+    stage.log_is_cut = true;
+    Some(stage.end())
+}
+
+/// T: streams, while callers and responders leave in good order.
+fn streams(length: Length) -> Option<Verdict> {
+    let mut stage = Stage::new(3, 6)?;
+    for (name, value) in [("items", length.pick(50, 1_000)), ("slow", 0), ("rate", 2), ("timeout", 60_000)] {
+        stage.tell(name, value);
+    }
+    stage.respond(2);
+    stage.come(3);
+    for _ in 0..length.pick(2, 40) {
+        stage.pass(2.0);
+        stage.come(1);
+        stage.oldest().leave();
+        stage.respond(1);
+        stage.responders.remove(0).leave();
+    }
+    Some(stage.end())
+}
+
 /// H: the first call right after the start, to a responder that answers at once.
 fn first(length: Length) -> Option<Verdict> {
     let mut stage = Stage::new(1, 4)?;
@@ -116,17 +179,17 @@ fn first(length: Length) -> Option<Verdict> {
     for (name, value) in [("calls", 1), ("slow", 0), ("work", 0)] {
         stage.tell(name, value);
     }
-    let mut starts = Vec::new();
     for _ in 0..length.pick(20, 500) {
         stage.come(1);
         stage.oldest().leave();
     }
-    starts.append(&mut stage.starts);
-    starts.sort_unstable();
-    println!(
-        "from the start of the process until it calls: p50 {:?}",
-        Duration::from_micros(starts[starts.len() / 2])
-    );
+    // Every other one is in a group.
+    for (kind, odd) in [("chooses itself", 0), ("is in a group", 1)] {
+        let mut starts: Vec<u64> = stage.starts.iter().skip(odd).step_by(2).copied().collect();
+        starts.sort_unstable();
+        let median = Duration::from_micros(starts[starts.len() / 2]);
+        println!("from the start of a process that {kind} until it calls: p50 {median:?}");
+    }
     Some(stage.end())
 }
 
@@ -194,11 +257,14 @@ const SCENARIOS: &[Scenario] = &[
     ("C rolling restart", rolling),
     ("D stopped callers", stopped),
     ("E nodes killed", nodes),
+    ("F coordinator", coordinator),
     ("H first call", first),
     ("I, S responders killed", responders),
     ("J races", races),
+    ("K deleted records", deleted),
     ("M growth", growth),
     ("P dropped futures", dropped),
+    ("T streams", streams),
 ];
 
 fn play(name: &str, length: Length) {
@@ -224,6 +290,8 @@ fn a_share_of_the_scenarios() {
         "H first call",
         "I, S responders killed",
         "J races",
+        "K deleted records",
+        "T streams",
     ] {
         play(name, Length::Share);
     }

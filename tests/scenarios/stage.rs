@@ -28,6 +28,8 @@ pub(crate) struct Stage {
     pub(crate) starts: Vec<u64>,
     pub(crate) grace: Duration,
     pub(crate) excused: Vec<(u64, u64)>,
+    /// Some of it was deleted.
+    pub(crate) log_is_cut: bool,
 }
 
 impl Stage {
@@ -65,6 +67,7 @@ impl Stage {
             starts: Vec::new(),
             grace: GRACE,
             excused: Vec::new(),
+            log_is_cut: false,
         })
     }
 
@@ -88,10 +91,18 @@ impl Stage {
         Process::start(&name, &args, &self.book)
     }
 
-    /// Starts callers side by side and waits until all of them call.
+    /// Starts callers side by side and waits until all of them call. If nothing else was told, every other one has its reply partition chosen in
+    /// a group.
     pub(crate) fn come(&mut self, count: usize) {
-        let manner = self.manner.clone();
-        let come: Vec<_> = (0..count).map(|_| self.start("caller", &manner)).collect();
+        let come: Vec<_> = (0..count)
+            .map(|_| {
+                let mut manner = self.manner.clone();
+                if self.next % 2 == 1 && manner.iter().all(|(name, _)| *name != "home") {
+                    manner.push(("home", format!("group:{}-callers", self.replies)));
+                }
+                self.start("caller", &manner)
+            })
+            .collect();
         self.starts.extend(come.iter().map(Process::wait_until_ready));
         self.callers.extend(come);
     }
@@ -116,7 +127,7 @@ impl Stage {
         callers.into_iter().for_each(Process::leave);
         std::mem::take(&mut self.responders).into_iter().for_each(Process::leave);
         let log = self.log();
-        self.book.judge(&log, self.grace, &self.excused)
+        self.book.judge(&log, self.log_is_cut, self.grace, &self.excused)
     }
 
     /// By token: when its first reply was appended, in microseconds since 1970.
@@ -128,7 +139,8 @@ impl Stage {
             let begin = partitions().map(|of| (of, Offset::Beginning));
             let mut consumer = client.consumer().assign_at(begin).build().await.expect("a consumer");
             let ends = consumer.handle().end_offsets(partitions()).await.expect("ends");
-            let wanted: i64 = ends.values().sum();
+            let begins = consumer.handle().beginning_offsets(partitions()).await.expect("beginnings");
+            let wanted = ends.values().sum::<i64>() - begins.values().sum::<i64>();
             let (mut log, mut read, began) = (BTreeMap::new(), 0, Instant::now());
             while read < wanted {
                 assert!(began.elapsed() < Duration::from_secs(120), "{read} of {wanted} replies were read");
@@ -136,7 +148,14 @@ impl Stage {
                 for record in batch.records() {
                     read += 1;
                     let text = String::from_utf8_lossy(record.value().unwrap_or_default()).into_owned();
-                    let token = text.split(' ').next().unwrap_or_default().to_owned();
+                    let parts: Vec<_> = text.split(' ').collect();
+                    // Of a stream the last item counts.
+                    if let [_, _, item, items] = parts[..]
+                        && item.parse::<u64>().ok().map(|item| item + 1) != items.parse().ok()
+                    {
+                        continue;
+                    }
+                    let token = parts[0].to_owned();
                     // The node's clock counts milliseconds; the call ends in the same one or later.
                     let at = u64::try_from(record.timestamp()).unwrap_or(0) * 1_000;
                     log.entry(token).and_modify(|first: &mut u64| *first = at.min(*first)).or_insert(at);
@@ -156,6 +175,19 @@ impl Stage {
             client.close().await;
         });
         self.partitions = partitions;
+    }
+
+    /// All replies that are in the log are deleted.
+    pub(crate) fn delete_replies(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let client = Client::connect(&self.cluster.bootstrap()).await.expect("a client");
+            for partition in 0..self.partitions {
+                // Up to the high watermark.
+                client.admin().delete_records(&self.replies, partition, -1).await.expect("deleted");
+            }
+            client.close().await;
+        });
     }
 
     pub(crate) fn pass(&self, seconds: f64) {

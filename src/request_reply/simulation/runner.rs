@@ -1,4 +1,5 @@
 //! Many seeds, one after the other, and how to repeat the one that fails.
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +12,8 @@ use super::scene::SCENES;
 const SHARE: u64 = 100;
 /// Virtual time that no scene needs.
 const LONGEST: Duration = Duration::from_secs(600);
+/// How long a seed may really take: hundreds of times more than it does.
+const SPINS: Duration = Duration::from_secs(100);
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: {text}")))
@@ -57,21 +60,34 @@ fn whatever_befalls_a_caller_its_calls_end_as_the_log_says() {
     }
     let (began, next, total, failure) =
         (Instant::now(), AtomicU64::new(first), Mutex::new(Counts::default()), Mutex::new(None));
+    let running = Mutex::new(BTreeMap::new());
     let work = || {
         while failure.lock().unwrap().is_none() {
             let seed = next.fetch_add(1, Ordering::SeqCst);
             if seed >= first + count {
                 return;
             }
-            match run(seed, false) {
+            running.lock().unwrap().insert(seed, Instant::now());
+            let ended = run(seed, false);
+            running.lock().unwrap().remove(&seed);
+            match ended {
                 Ok(counts) => total.lock().unwrap().add(&counts),
                 Err(what) => *failure.lock().unwrap() = Some((seed, what)),
             }
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(work);
+        let workers =
+            (0..std::thread::available_parallelism().map_or(1, usize::from)).map(|_| scope.spawn(work));
+        let workers: Vec<_> = workers.collect();
+        while workers.iter().any(|worker| !worker.is_finished()) {
+            std::thread::park_timeout(Duration::from_millis(20));
+            // A thread that spins cannot be stopped, and its virtual time stands still.
+            let running = running.lock().unwrap();
+            if let Some((seed, _)) = running.iter().find(|(_, began)| began.elapsed() > SPINS) {
+                println!("seed {seed}: endless: it spins");
+                std::process::exit(101);
+            }
         }
     });
     if let Some((seed, what)) = failure.into_inner().unwrap() {

@@ -9,7 +9,7 @@ use crate::assignor::{Assignor, Group, GroupAssignment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::consumer_protocol::{Assignment, NEWEST, Numbers, Subscription, TopicNumbers};
 use crate::protocol::error_code::ErrorCode;
-use crate::state::metadata::Cluster;
+use crate::state::metadata::{Cluster, Partition};
 use crate::topic_partition::TopicPartition;
 
 /// The members of a round, as their leader is told of them.
@@ -42,42 +42,35 @@ impl Round {
         self.topics.iter().all(|topic| partitions(cluster, topic).is_some())
     }
 
-    /// How many partitions the topics have.
-    pub(super) fn counts(&self, cluster: &Cluster) -> BTreeMap<Arc<str>, usize> {
-        let count = |topic: &Arc<str>| (topic.clone(), partitions(cluster, topic).unwrap_or(0));
-        self.topics.iter().map(count).collect()
-    }
-
     /// What each member gets, by its id.
     pub(super) fn assign(
         &self,
         assignor: &dyn Assignor,
         cluster: &Cluster,
     ) -> Result<Vec<(Arc<str>, Bytes)>> {
-        let read = |member: &'_ JoinGroupResponseMember| {
-            Subscription::decode(&member.metadata).map(|of| of.rack.is_some())
-        };
+        let mut subscriptions: Vec<_> =
+            self.members.iter().map(|member| Subscription::decode(&member.metadata).ok()).collect();
+        for subscription in subscriptions.iter_mut().flatten() {
+            subscription.rack = subscription.rack.filter(|rack| !rack.is_empty());
+        }
         // Racks are of no use where no member says where it stands.
-        let racks = self.members.iter().any(|member| read(member).unwrap_or(false));
+        let racks = subscriptions.iter().flatten().any(|subscription| subscription.rack.is_some());
         let mut group = Group::builder();
         for topic in &self.topics {
             let count = partitions(cluster, topic).unwrap_or(0);
             let mut entry = group.topic(topic, i32::try_from(count).unwrap_or(i32::MAX));
             if racks {
-                for (at, partition) in
-                    cluster.topic(topic).iter().flat_map(|topic| topic.partitions.iter().enumerate())
-                {
-                    let nodes = partition.replicas.iter().filter_map(|node| cluster.nodes.get(node));
-                    entry = entry.racks(at, nodes.filter_map(|node| node.rack.clone()));
+                for (at, partition) in known(cluster, topic).iter().enumerate() {
+                    entry = entry.racks(at, racks_of(cluster, partition).cloned());
                 }
             }
         }
-        for member in &self.members {
+        for (member, subscription) in self.members.iter().zip(subscriptions) {
             let mut entry = group.member(&*member.member_id);
             if let Some(instance) = &member.group_instance_id {
                 entry = entry.instance_id(&**instance);
             }
-            let Ok(subscription) = Subscription::decode(&member.metadata) else { continue };
+            let Some(subscription) = subscription else { continue };
             for topic in subscription.topics {
                 entry = entry.subscribe(topic);
             }
@@ -85,7 +78,7 @@ impl Round {
                 entry = entry.own(topic, numbers.iter());
             }
             entry = entry.generation(subscription.generation);
-            if let Some(rack) = subscription.rack.filter(|rack| !rack.is_empty()) {
+            if let Some(rack) = subscription.rack {
                 entry = entry.rack(rack);
             }
             if let Some(data) = subscription.user_data {
@@ -152,6 +145,54 @@ pub(super) fn partitions(cluster: &Cluster, topic: &str) -> Option<usize> {
         ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => Some(0),
         error if topic.partitions.is_empty() && error.is_retriable() => None,
         _ => Some(topic.partitions.len()),
+    }
+}
+
+/// The partitions of a topic, as far as they are known.
+fn known<'a>(cluster: &'a Cluster, topic: &str) -> &'a [Partition] {
+    cluster.topic(topic).map_or(&[], |topic| &topic.partitions)
+}
+
+/// The racks of a partition's replicas, of those whose nodes are there.
+fn racks_of<'a>(cluster: &'a Cluster, partition: &'a Partition) -> impl Iterator<Item = &'a Arc<str>> {
+    partition.replicas.iter().filter_map(|node| cluster.nodes.get(node)?.rack.as_ref())
+}
+
+/// A topic as it was when a leader gave it out.
+#[derive(Debug)]
+pub(super) struct Layout {
+    count: usize,
+    /// For each partition the racks of its replicas; empty if racks do not matter.
+    racks: Vec<BTreeSet<Arc<str>>>,
+}
+
+impl Layout {
+    /// As the topics are now.
+    pub(super) fn of(
+        topics: &BTreeSet<Arc<str>>,
+        cluster: &Cluster,
+        racks: bool,
+    ) -> BTreeMap<Arc<str>, Self> {
+        let layout = |topic: &Arc<str>| {
+            let partitions = known(cluster, topic).iter().filter(|_| racks);
+            let racks = partitions.map(|partition| racks_of(cluster, partition).cloned().collect()).collect();
+            (topic.clone(), Self { count: self::partitions(cluster, topic).unwrap_or(0), racks })
+        };
+        topics.iter().map(layout).collect()
+    }
+
+    /// Whether the topic is another now; `Some(false)` if it is not there, which may be for a moment only.
+    pub(super) fn change(&self, cluster: &Cluster, topic: &str) -> Option<bool> {
+        let count = partitions(cluster, topic)?;
+        let moved = |(before, partition): (&BTreeSet<Arc<str>>, &Partition)| {
+            // A node that is away is still where it was, wherever that is (KAFKA-20778).
+            let replicas = &partition.replicas;
+            let told = !replicas.is_empty() && replicas.iter().all(|node| cluster.nodes.contains_key(node));
+            racks_of(cluster, partition).any(|rack| !before.contains(rack))
+                || told && before.iter().any(|rack| racks_of(cluster, partition).all(|now| now != rack))
+        };
+        let moved = || self.racks.iter().zip(known(cluster, topic)).any(moved);
+        (count != self.count || moved()).then_some(count > 0)
     }
 }
 

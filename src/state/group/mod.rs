@@ -49,7 +49,9 @@ pub use interface::GroupProtocol;
 pub(crate) use interface::{Answer, Event, Identity, Pattern, Request, Settings, Ticket, What};
 pub use place::CommittedOffset;
 pub(crate) use place::Place;
-pub(crate) use requests::{CommitPlan, OffsetFetchPlan, Sender, coordinator_of, fetched, find_coordinator};
+pub(crate) use requests::{
+    CommitPlan, OffsetFetchPlan, PROTOCOL_TYPE, Sender, coordinator_of, fetched, find_coordinator,
+};
 #[cfg(test)]
 pub(crate) use wire::Read;
 pub(crate) use wire::call;

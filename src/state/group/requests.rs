@@ -29,7 +29,7 @@ use crate::protocol::fetch::text;
 use crate::topic_partition::TopicPartition;
 
 /// Of all groups of consumers, as JoinGroup and SyncGroup name it.
-pub(super) const PROTOCOL_TYPE: &str = "consumer";
+pub(crate) const PROTOCOL_TYPE: &str = "consumer";
 
 /// FindCoordinator for a group.
 pub(crate) fn find_coordinator(group: &Arc<str>, version: i16) -> FindCoordinatorRequest {

@@ -24,9 +24,7 @@ use kafka_protocol::protocol::StrBytes;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 
-#[cfg(test)]
-pub(crate) use cluster::Partition;
-pub(crate) use cluster::{Cluster, Node, Topic};
+pub(crate) use cluster::{Cluster, Node, Partition, Topic};
 
 use crate::error::{Error, ErrorKind};
 use crate::protocol::error_code::ErrorCode;

@@ -18,9 +18,15 @@ use super::membership::named;
 use crate::protocol::error_code::ErrorCode;
 use crate::topic_partition::TopicPartition;
 
-fn subjects(topic: &TopicName, indexes: impl Iterator<Item = i32>) -> impl Iterator<Item = (Arc<str>, i32)> {
-    let name: Arc<str> = Arc::from(topic.as_str());
-    indexes.map(move |index| (name.clone(), index))
+type Subjects = Vec<(Arc<str>, i32)>;
+
+/// The partitions that a request names, by topic.
+fn subjects<'a>(topics: impl Iterator<Item = (&'a TopicName, impl Iterator<Item = i32>)>) -> Subjects {
+    let each = topics.flat_map(|(topic, indexes)| {
+        let name: Arc<str> = Arc::from(topic.as_str());
+        indexes.map(move |index| (name.clone(), index))
+    });
+    each.collect()
 }
 
 /// What is wrong with a partition as such, before its group is asked.
@@ -62,12 +68,12 @@ fn admit(
 }
 
 impl Handle for OffsetCommitRequest {
-    fn subjects(&self, _cluster: &Cluster) -> Vec<(Arc<str>, i32)> {
-        let each = self
-            .topics
-            .iter()
-            .map(|topic| subjects(&topic.name, topic.partitions.iter().map(|one| one.partition_index)));
-        each.flatten().collect()
+    fn subjects(&self, _cluster: &Cluster) -> Subjects {
+        subjects(
+            self.topics
+                .iter()
+                .map(|topic| (&topic.name, topic.partitions.iter().map(|one| one.partition_index))),
+        )
     }
 
     fn groups(&self) -> Vec<Arc<str>> {
@@ -121,12 +127,12 @@ impl Handle for OffsetCommitRequest {
 }
 
 impl Handle for OffsetDeleteRequest {
-    fn subjects(&self, _cluster: &Cluster) -> Vec<(Arc<str>, i32)> {
-        let each = self
-            .topics
-            .iter()
-            .map(|topic| subjects(&topic.name, topic.partitions.iter().map(|one| one.partition_index)));
-        each.flatten().collect()
+    fn subjects(&self, _cluster: &Cluster) -> Subjects {
+        subjects(
+            self.topics
+                .iter()
+                .map(|topic| (&topic.name, topic.partitions.iter().map(|one| one.partition_index))),
+        )
     }
 
     fn groups(&self) -> Vec<Arc<str>> {

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::heartbeat::Clocks;
-use super::leader::{self, Round};
+use super::leader::{Layout, Round};
 use super::requests::Sender;
 use super::{Event, Identity, Pattern, Settings, Ticket};
 use crate::assignor::RebalanceProtocol;
@@ -93,8 +93,8 @@ pub(super) struct Classic {
     not_before: Option<Instant>,
     /// The assignor of the present generation.
     protocol: usize,
-    /// Of a leader: its topics and how many partitions they had when it assigned them.
-    watched: Option<BTreeMap<Arc<str>, usize>>,
+    /// Of a leader: its topics as they were when it assigned them, with racks if it has one itself (KIP-881).
+    watched: Option<BTreeMap<Arc<str>, Layout>>,
     /// Since when one of them has not been there.
     vanished: Option<Instant>,
     /// Of a leader whose group kept the assignment from before it came back: the topics that it should have been given.
@@ -224,11 +224,8 @@ impl Classic {
     /// A leader looks whether what it assigned is still all there is.
     pub(super) fn handle_metadata(&mut self, now: Instant, cluster: &Cluster) {
         let Some(watched) = self.watched.as_ref().filter(|_| self.is_stable()) else { return };
-        let changed = |(topic, count): (&Arc<str>, &usize)| {
-            let known = leader::partitions(cluster, topic)?;
-            (known != *count).then_some(known > 0)
-        };
-        let changes: Vec<bool> = watched.iter().filter_map(changed).collect();
+        let changes: Vec<bool> =
+            watched.iter().filter_map(|(topic, layout)| layout.change(cluster, topic)).collect();
         self.vanished = (!changes.is_empty()).then(|| self.vanished.unwrap_or(now));
         if changes.contains(&true) || self.vanished.is_some_and(|since| now >= since + VANISHED) {
             (self.watched, self.vanished) = (None, None);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::super::leader;
+use super::super::leader::{self, Layout};
 use super::super::requests::{JoinPlan, Sender, SyncPlan, millis};
 use super::super::{Event, Ticket, What};
 use super::{Classic, Progress, State};
@@ -49,9 +49,7 @@ impl Classic {
             }
             State::Following => {
                 if let Some(topics) = &self.expected {
-                    let count =
-                        |topic: &Arc<str>| (topic.clone(), leader::partitions(cluster, topic).unwrap_or(0));
-                    self.watched = Some(topics.iter().map(count).collect());
+                    self.watched = Some(Layout::of(topics, cluster, self.settings.rack.is_some()));
                 }
                 self.state = State::Syncing(ticket);
                 return Some((What::Sync(self.sync(Vec::new())), round_timeout));
@@ -111,7 +109,7 @@ impl Classic {
         let State::Leading { round, .. } = &self.state else { return Ok(Vec::new()) };
         let Some(assignor) = self.settings.assignors.get(self.protocol) else { return Ok(Vec::new()) };
         let assignments = round.assign(&**assignor, cluster)?;
-        self.watched = Some(round.counts(cluster));
+        self.watched = Some(Layout::of(&round.topics, cluster, self.settings.rack.is_some()));
         if !round.skip {
             return Ok(assignments);
         }

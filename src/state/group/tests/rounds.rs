@@ -351,19 +351,75 @@ fn a_member_that_closes_while_the_coordinator_is_away_finds_it_to_leave() {
     assert!(trace.group.is_gone(), "once is enough");
 }
 
+/// Topic `t`: the nodes of each partition's replicas, of nodes by their racks.
+fn racks(nodes: &[(i32, &str)], replicas: &[&[i32]]) -> Arc<Cluster> {
+    let mut cluster = Cluster::clone(&cluster(&[("t", replicas.len())]));
+    let node = |(id, rack): &(i32, &str)| {
+        (*id, Node { id: *id, host: "n".into(), port: 1, rack: Some((*rack).into()) })
+    };
+    cluster.nodes = nodes.iter().map(node).collect();
+    let topic = Arc::make_mut(cluster.topics.get_mut("t").unwrap());
+    for (partition, replicas) in topic.partitions.iter_mut().zip(replicas) {
+        partition.replicas = replicas.to_vec();
+    }
+    Arc::new(cluster)
+}
+
+fn in_rack(rack: &str) -> bytes::Bytes {
+    Subscription { topics: vec!["t"], rack: Some(rack), ..Subscription::default() }.encode(NEWEST)
+}
+
+#[test]
+fn a_leader_in_a_rack_starts_a_round_when_replicas_move_to_other_racks() {
+    let nodes = [(1, "a"), (2, "b"), (3, "c")];
+    let before = racks(&nodes, &[&[1, 2], &[2, 3]]);
+    let rounds = |rack: Option<&str>, now: Arc<Cluster>| {
+        let mut trace = Trace::new(Settings { rack: rack.map(Arc::from), ..cooperative() });
+        trace.group.handle_metadata(trace.now, &before);
+        trace.find();
+        trace.leads(1, &[("me", in_rack("a")), ("you", in_rack("c"))]);
+        trace.synced(&[0]);
+        trace.told();
+        trace.group.handle_metadata(trace.now, &now);
+        trace.waiting() == ["join"]
+    };
+    let moved = || racks(&nodes, &[&[1, 2], &[2, 1]]);
+    assert!(rounds(Some("a"), moved()), "from c to a");
+    assert!(!rounds(None, moved()), "to one that is in no rack this is nothing");
+    assert!(rounds(Some("a"), racks(&nodes, &[&[1, 2], &[2]])), "away from c");
+    assert!(rounds(Some("a"), racks(&[(1, "a"), (2, "b"), (3, "d")], &[&[1, 2], &[2, 3]])), "a node moved");
+    assert!(!rounds(Some("a"), racks(&nodes, &[&[2, 1], &[3, 2]])), "another order is the same");
+    assert!(!rounds(Some("a"), racks(&nodes[..2], &[&[1, 2], &[2, 3]])), "a node that is down did not move");
+    assert!(rounds(Some("a"), racks(&nodes[..2], &[&[1, 2], &[1, 3]])), "another did");
+    assert!(!rounds(Some("a"), racks(&nodes, &[&[1, 2], &[]])), "replicas that are not told have not moved");
+}
+
+#[test]
+fn an_empty_rack_is_none() {
+    #[derive(Debug)]
+    struct NoRacks;
+    impl Assignor for NoRacks {
+        fn name(&self) -> &str {
+            "range"
+        }
+        fn assign(&self, group: &crate::assignor::Group) -> crate::assignor::GroupAssignment {
+            assert!(group.topics().iter().all(|topic| topic.racks.is_empty()), "{group:?}");
+            assert!(group.members().iter().all(|member| member.rack.is_none()), "{group:?}");
+            RangeAssignor.assign(group)
+        }
+    }
+    let mut trace = Trace::new(settings(vec![Arc::new(NoRacks)]));
+    trace.group.handle_metadata(trace.now, &racks(&[(1, "a"), (2, "b")], &[&[2], &[1]]));
+    trace.find();
+    trace.leads(1, &[("me", in_rack(""))]);
+    trace.synced(&[0, 1]);
+}
+
 #[test]
 fn racks_count_where_a_member_names_one() {
     let mut trace = Trace::new(eager());
-    let mut racks = Cluster::clone(&cluster(&[("t", 2)]));
-    for (id, rack) in [(1, "a"), (2, "b")] {
-        racks.nodes.insert(id, Node { id, host: "n".into(), port: 1, rack: Some(rack.into()) });
-    }
-    let topic = Arc::make_mut(racks.topics.get_mut("t").unwrap());
-    topic.partitions[0].replicas = vec![2];
-    trace.group.handle_metadata(trace.now, &Arc::new(racks));
+    trace.group.handle_metadata(trace.now, &racks(&[(1, "a"), (2, "b")], &[&[2], &[1]]));
     trace.find();
-    let in_rack =
-        |rack| Subscription { topics: vec!["t"], rack: Some(rack), ..Subscription::default() }.encode(NEWEST);
     trace.leads(1, &[("me", in_rack("a")), ("you", in_rack("b"))]);
     let request = trace.take("sync");
     let What::Sync(plan) = &request.what else { unreachable!() };
