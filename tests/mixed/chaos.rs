@@ -21,8 +21,7 @@ const MANNERS: [Manner; 2] = [Manner::classic("range"), Manner::classic("coopera
 const MEMBERS: std::ops::RangeInclusive<usize> = 2..=5;
 
 #[test]
-#[ignore = "a coordinator that goes on after a pause longer than a session refuses its members before it learns that it is deposed, and \
-            members that look for the new one ask it: more are evicted than is allowed"]
+#[ignore = "more than a minute on three nodes; green once in two minutes of chaos, which is too few runs to call it stable"]
 fn a_minute_of_chaos_costs_no_record_and_gives_no_partition_two_owners() {
     chaos(1.0, "MILENA_CHAOS_SEED={seed} cargo test --test mixed a_minute_of_chaos -- --ignored");
 }
