@@ -70,7 +70,10 @@ impl Coordinator {
         if !self.silent.keys().any(|node| self.silent_since(now, *node).is_some()) {
             return None;
         }
-        nodes.copied().min_by_key(|node| (self.silent_since(now, *node), random.random::<u32>()))
+        // In their order, not that of a hash table: chance comes from the seed alone.
+        let mut nodes: Vec<i32> = nodes.copied().collect();
+        nodes.sort_unstable();
+        nodes.into_iter().min_by_key(|node| (self.silent_since(now, *node), random.random::<u32>()))
     }
 
     /// Whether `node` has just been silent, while another of these may know better. If it is named for longer than that, it is asked.
