@@ -158,12 +158,18 @@ fn racks_of<'a>(cluster: &'a Cluster, partition: &'a Partition) -> impl Iterator
     partition.replicas.iter().filter_map(|node| cluster.nodes.get(node)?.rack.as_ref())
 }
 
+/// Whether the nodes of all replicas are known.
+fn is_told(cluster: &Cluster, partition: &Partition) -> bool {
+    let replicas = &partition.replicas;
+    !replicas.is_empty() && replicas.iter().all(|node| cluster.nodes.contains_key(node))
+}
+
 /// A topic as it was when a leader gave it out.
 #[derive(Debug)]
 pub(super) struct Layout {
     count: usize,
-    /// For each partition the racks of its replicas; empty if racks do not matter.
-    racks: Vec<BTreeSet<Arc<str>>>,
+    /// For each partition the racks of its replicas, `None` if a node of theirs was away; empty if racks do not matter.
+    racks: Vec<Option<BTreeSet<Arc<str>>>>,
 }
 
 impl Layout {
@@ -175,7 +181,10 @@ impl Layout {
     ) -> BTreeMap<Arc<str>, Self> {
         let layout = |topic: &Arc<str>| {
             let partitions = known(cluster, topic).iter().filter(|_| racks);
-            let racks = partitions.map(|partition| racks_of(cluster, partition).cloned().collect()).collect();
+            let racks = partitions.map(|partition| {
+                is_told(cluster, partition).then(|| racks_of(cluster, partition).cloned().collect())
+            });
+            let racks = racks.collect();
             (topic.clone(), Self { count: self::partitions(cluster, topic).unwrap_or(0), racks })
         };
         topics.iter().map(layout).collect()
@@ -184,12 +193,12 @@ impl Layout {
     /// Whether the topic is another now; `Some(false)` if it is not there, which may be for a moment only.
     pub(super) fn change(&self, cluster: &Cluster, topic: &str) -> Option<bool> {
         let count = partitions(cluster, topic)?;
-        let moved = |(before, partition): (&BTreeSet<Arc<str>>, &Partition)| {
-            // A node that is away is still where it was, wherever that is (KAFKA-20778).
-            let replicas = &partition.replicas;
-            let told = !replicas.is_empty() && replicas.iter().all(|node| cluster.nodes.contains_key(node));
+        let moved = |(before, partition): (&Option<BTreeSet<Arc<str>>>, &Partition)| {
+            // A node that is away is still where it was, wherever that is (KAFKA-20778), and one that is back is no news.
+            let Some(before) = before else { return false };
             racks_of(cluster, partition).any(|rack| !before.contains(rack))
-                || told && before.iter().any(|rack| racks_of(cluster, partition).all(|now| now != rack))
+                || is_told(cluster, partition)
+                    && before.iter().any(|rack| racks_of(cluster, partition).all(|now| now != rack))
         };
         let moved = || self.racks.iter().zip(known(cluster, topic)).any(moved);
         (count != self.count || moved()).then_some(count > 0)

@@ -395,6 +395,20 @@ fn a_leader_in_a_rack_starts_a_round_when_replicas_move_to_other_racks() {
 }
 
 #[test]
+fn a_node_that_came_back_started_a_round_of_a_leader_in_a_rack() {
+    let nodes = [(1, "a"), (2, "b"), (3, "c")];
+    let partitions: &[&[i32]] = &[&[1, 2], &[2, 3]];
+    let mut trace = Trace::new(Settings { rack: Some("a".into()), ..cooperative() });
+    trace.group.handle_metadata(trace.now, &racks(&nodes[..2], partitions));
+    trace.find();
+    trace.leads(1, &[("me", in_rack("a")), ("you", in_rack("c"))]);
+    trace.synced(&[0]);
+    trace.told();
+    trace.group.handle_metadata(trace.now, &racks(&nodes, partitions));
+    assert!(trace.waiting().is_empty(), "{:?}", trace.waiting());
+}
+
+#[test]
 fn an_empty_rack_is_none() {
     #[derive(Debug)]
     struct NoRacks;
