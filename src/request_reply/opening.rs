@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::config::RequesterBuilder;
 use super::group_home::GroupHome;
 use super::home::{Home, Homes};
 use super::reader::Shared;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::state::consumer::Offset;
 use crate::state::reply::dialect::ReplyAddress;
 use crate::topic_partition::TopicPartition;
@@ -71,7 +72,7 @@ impl Opening {
             // What is read already has a position, and it is right.
             let unread = positioned.add(&partitions)?;
             for &partition in &unread {
-                consumer.position((topic, partition)).await?;
+                self.position(topic, partition).await?;
             }
             let state = &mut *self.shared.state();
             let homes = state.router.homes_mut();
@@ -83,6 +84,22 @@ impl Opening {
                 return Ok(());
             }
             // One that was read has been released meanwhile.
+        }
+    }
+
+    /// Waits until the partition has a position. One that is lost again before anybody needed it is sought by the reader.
+    async fn position(&self, topic: &str, partition: i32) -> Result<()> {
+        let core = self.config.client.core().config();
+        let (limit, mut failures) = (Instant::now() + core.request_timeout, 0);
+        loop {
+            match self.shared.consumer().position((topic, partition)).await {
+                Err(error) if error.kind() == ErrorKind::Position && Instant::now() < limit => {
+                    let wait = core.retry_backoff.after(failures, &mut rand::rng());
+                    tokio::time::sleep(wait).await;
+                    failures += 1;
+                }
+                positioned => return positioned.map(drop),
+            }
         }
     }
 

@@ -104,3 +104,8 @@ fn whatever_befalls_a_caller_its_calls_end_as_the_log_says() {
         "nothing was tried: {total:?}"
     );
 }
+
+#[test]
+fn a_position_that_was_lost_while_a_requester_was_built_was_the_end_of_it() {
+    run(2454, false).unwrap();
+}
