@@ -116,11 +116,16 @@ impl Shared {
         let address = address.clone();
         let registered = state.router.register_at(home, deadline, sent, waiter);
         let (ticket, id) = registered.map_err(|_| Error::closed("requester"))?;
+        self.arm(state, deadline);
+        Ok(Some(Registered { ticket, id, address, known: state.answerers.known(asked) }))
+    }
+
+    /// A call has that deadline: the clock is woken if it would look too late.
+    fn arm(&self, state: &mut State, deadline: Instant) {
         if state.armed.is_none_or(|armed| deadline < armed) {
             state.armed = Some(deadline);
             self.earlier.notify_one();
         }
-        Ok(Some(Registered { ticket, id, address, known: state.answerers.known(asked) }))
     }
 
     /// Where reading stands on the partitions that replies to this address may come on; -1 where that is not known now.
@@ -168,10 +173,7 @@ impl Shared {
                 self.consumer.add_partition(name, Some(to))?;
             }
         }
-        if state.armed.is_none_or(|armed| deadline < armed) {
-            state.armed = Some(deadline);
-            self.earlier.notify_one();
-        }
+        self.arm(state, deadline);
         Ok(ticket)
     }
 

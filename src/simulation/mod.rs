@@ -18,7 +18,7 @@ mod link;
 mod network;
 mod plan;
 mod producing;
-mod runner;
+pub(crate) mod runner;
 mod script;
 mod truth;
 

@@ -15,7 +15,8 @@ const KEPT_OF_GROUPS: &str = "testdata/seeds_of_groups.txt";
 const SHARE: u64 = 300;
 const SHARE_OF_GROUPS: u64 = 100;
 
-fn number(name: &str, default: u64) -> u64 {
+/// A number that the environment may set.
+pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: {text}")))
 }
 
@@ -28,7 +29,7 @@ enum Kind {
 }
 
 fn run(kind: Kind, seed: u64, talk: bool) -> Result<Counts, String> {
-    let world = catch_unwind(AssertUnwindSafe(|| {
+    caught(|| {
         let mut world = match kind {
             Kind::Alone => World::new(seed, talk),
             Kind::Groups => World::of_groups(seed, talk),
@@ -37,8 +38,12 @@ fn run(kind: Kind, seed: u64, talk: bool) -> Result<Counts, String> {
             println!("{:#?}", world.plan);
         }
         world.run()
-    }));
-    world.unwrap_or_else(|panic| {
+    })
+}
+
+/// What a run gives; a panic is a finding.
+pub(crate) fn caught<C>(run: impl FnOnce() -> Result<C, String>) -> Result<C, String> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         Err(format!("panic: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("?")))
     })
@@ -62,11 +67,15 @@ fn watch(running: &Mutex<BTreeMap<u64, Instant>>) {
     std::process::exit(101);
 }
 
-/// Runs the seeds on all processors. Gives what they did, or the lowest seed that fails.
-fn run_all(kind: Kind, seeds: impl Iterator<Item = u64> + Send) -> Result<(u64, Counts), (u64, String)> {
+/// Runs the seeds on all processors. Gives how many there were and what they did together, or the lowest seed that fails.
+pub(crate) fn run_all<C: Default + Send>(
+    seeds: impl Iterator<Item = u64> + Send,
+    run: impl Fn(u64) -> Result<C, String> + Sync,
+    add: impl Fn(&mut C, &C) + Sync,
+) -> Result<(u64, C), (u64, String)> {
     let seeds = Mutex::new(seeds);
     let lowest = AtomicU64::new(u64::MAX);
-    let total = Mutex::new((0, Counts::default()));
+    let total = Mutex::new((0, C::default()));
     let failure = Mutex::new(None);
     let running = Mutex::new(BTreeMap::new());
     let work = || {
@@ -74,13 +83,13 @@ fn run_all(kind: Kind, seeds: impl Iterator<Item = u64> + Send) -> Result<(u64, 
             && let Some(seed) = { seeds.lock().unwrap().next() }
         {
             running.lock().unwrap().insert(seed, Instant::now());
-            let ended = run(kind, seed, false);
+            let ended = run(seed);
             running.lock().unwrap().remove(&seed);
             match ended {
                 Ok(counts) => {
                     let mut total = total.lock().unwrap();
                     total.0 += 1;
-                    total.1.add(&counts);
+                    add(&mut total.1, &counts);
                 }
                 Err(what) => {
                     if lowest.fetch_min(seed, Ordering::SeqCst) > seed {
@@ -146,7 +155,8 @@ fn try_all(kind: Kind, share: u64, kept_in: &str, was_tried: impl Fn(u64, &Count
         return;
     }
     let once_failed: Vec<u64> = kept(&std::fs::read_to_string(kept_in).unwrap_or_default()).collect();
-    match run_all(kind, once_failed.into_iter().chain(first..first + count)) {
+    let seeds = once_failed.into_iter().chain(first..first + count);
+    match run_all(seeds, |seed| run(kind, seed, false), Counts::add) {
         Ok((seeds, counts)) => {
             println!("{seeds} seeds in {:?}: {counts:?}", began.elapsed());
             assert!(was_tried(seeds, &counts), "nothing was tried: {counts:?}");

@@ -102,14 +102,8 @@ impl Book {
     }
 
     /// Holds the calls against the log: by token, when its first reply was appended, in microseconds. `grace`: so long before its deadline
-    /// a reply must be there. `cut`: some of the log was deleted. `excused`: times in which no leader could be reached.
-    pub(crate) fn judge(
-        &self,
-        log: &BTreeMap<String, u64>,
-        cut: bool,
-        grace: Duration,
-        excused: &[(u64, u64)],
-    ) -> Verdict {
+    /// a reply must be there. `cut`: some of the log was deleted.
+    pub(crate) fn judge(&self, log: &BTreeMap<String, u64>, cut: bool, grace: Duration) -> Verdict {
         let mut pages = self.0.lock().unwrap();
         let mut verdict = Verdict { findings: std::mem::take(&mut pages.findings), ..Verdict::default() };
         (verdict.late_replies, verdict.duplicates) = (pages.late_replies, pages.duplicates);
@@ -150,7 +144,6 @@ impl Book {
                 && call.outcome != "dropped"
                 && appended + grace <= call.deadline.min(call.ended)
                 && !hung
-                && !excused.iter().any(|(from, until)| *from <= call.ended && *until >= appended)
             {
                 verdict.findings.push(format!(
                     "lost: the reply to {token} was in the log {} ms before its deadline: {}",

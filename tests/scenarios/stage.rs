@@ -27,7 +27,6 @@ pub(crate) struct Stage {
     next: usize,
     pub(crate) starts: Vec<u64>,
     pub(crate) grace: Duration,
-    pub(crate) excused: Vec<(u64, u64)>,
     /// Some of it was deleted.
     pub(crate) log_is_cut: bool,
 }
@@ -66,7 +65,6 @@ impl Stage {
             next: 0,
             starts: Vec::new(),
             grace: GRACE,
-            excused: Vec::new(),
             log_is_cut: false,
         })
     }
@@ -127,7 +125,7 @@ impl Stage {
         callers.into_iter().for_each(Process::leave);
         std::mem::take(&mut self.responders).into_iter().for_each(Process::leave);
         let log = self.log();
-        self.book.judge(&log, self.log_is_cut, self.grace, &self.excused)
+        self.book.judge(&log, self.log_is_cut, self.grace)
     }
 
     /// By token: when its first reply was appended, in microseconds since 1970.
