@@ -218,7 +218,7 @@ pub(crate) fn submit(
 ) -> Purpose {
     let purpose = match request.what {
         What::Find(_) => Purpose::Rest,
-        What::Join(_) | What::Sync(_) => Purpose::Rebalance(number),
+        What::Probe(_) | What::Join(_) | What::Sync(_) => Purpose::Rebalance(number),
         _ if request.what.is_sign_of_life() => Purpose::Heartbeat,
         _ => Purpose::Group,
     };

@@ -231,7 +231,7 @@ impl Grouping {
     fn ask(&mut self, now: Instant, request: Request) {
         let purpose = match request.what {
             What::Find(_) => Purpose::Rest,
-            What::Join(_) | What::Sync(_) => Purpose::Rebalance,
+            What::Probe(_) | What::Join(_) | What::Sync(_) => Purpose::Rebalance,
             _ if request.what.is_sign_of_life() => Purpose::Heartbeat,
             _ => Purpose::Group,
         };

@@ -77,6 +77,8 @@ pub(crate) struct Request {
 #[derive(Debug)]
 pub(crate) enum What {
     Find(Arc<str>),
+    /// A heartbeat that goes before JoinGroup on its connection.
+    Probe(Sender),
     Join(JoinPlan),
     Sync(SyncPlan),
     Heartbeat(Sender),

@@ -67,6 +67,8 @@ enum Call {
     Find,
     Leave,
     Fetch,
+    /// What is answered is of no interest: if nothing is, what follows on that connection fails, too.
+    Probe,
     Member(Api, Identity),
 }
 
@@ -172,7 +174,7 @@ impl Group {
             return;
         };
         match (call, answer) {
-            (Call::Leave, _) => {}
+            (Call::Leave | Call::Probe, _) => {}
             (Call::Find, Ok(Answer::Find(answer))) => match coordinator_of(&self.settings.group, &answer) {
                 Ok(node) if self.coordinator.is_dubious(now, node, self.cluster.nodes.keys()) => {
                     self.not_found(now, Error::new(ErrorKind::Timeout, "the coordinator is silent"));
@@ -325,6 +327,7 @@ impl Group {
             What::Beat(plan) if plan.sender.identity.generation < 0 => Call::Leave,
             What::Beat(_) => Call::Member(Api::Beat, identity),
             What::Fetch(_) => Call::Fetch,
+            What::Probe(_) => Call::Probe,
             What::Join(_) => Call::Member(Api::Join, identity),
             What::Sync(_) => Call::Member(Api::Sync, identity),
             What::Heartbeat(_) => Call::Member(Api::Heartbeat, identity),

@@ -31,7 +31,7 @@ pub(crate) fn call(what: What, client_id: Arc<str>) -> (Build, Read) {
                 read::<SyncGroupRequest>(outcome, Answer::Sync)
             })
         }
-        What::Heartbeat(sender) => {
+        What::Heartbeat(sender) | What::Probe(sender) => {
             (build::<HeartbeatRequest>(client_id, move |_| sender.heartbeat()), |outcome| {
                 read::<HeartbeatRequest>(outcome, Answer::Heartbeat)
             })

@@ -30,7 +30,7 @@ impl Classic {
 
     pub(in super::super) fn keep_id(&mut self, answer: &JoinGroupResponse) {
         self.identity = Identity { generation: -1, member: answer.member_id.as_str().into() };
-        self.state = State::Unjoined;
+        (self.state, self.probe) = (State::Unjoined, false);
     }
 
     pub(in super::super) fn joined(&mut self, now: Instant, answer: &JoinGroupResponse) -> Result<()> {

@@ -76,6 +76,9 @@ pub(super) struct Classic {
     progress: Progress,
     /// A heartbeat is under way.
     beating: bool,
+    /// The next JoinGroup goes out on a connection that was silent since the last round, and may have died without a word. A round is
+    /// awaited for long, so that a heartbeat goes before it on the same connection, which is answered at once or shows that.
+    probe: bool,
     /// What is to be read, and what the last JoinGroup said.
     topics: BTreeSet<Arc<str>>,
     joined: BTreeSet<Arc<str>>,
@@ -114,6 +117,7 @@ impl Classic {
             clocks: Clocks::new(now, &settings),
             progress: Progress::Done,
             beating: false,
+            probe: false,
             topics: BTreeSet::new(),
             joined: BTreeSet::new(),
             pattern: None,

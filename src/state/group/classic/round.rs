@@ -34,6 +34,10 @@ impl Classic {
         }
         match &self.state {
             State::Unjoined if self.revoking.is_empty() && !committing && self.not_before.is_none() => {
+                if std::mem::take(&mut self.probe) {
+                    return Some((What::Probe(self.sender()), timeout.min(self.clocks.patience())));
+                }
+                self.probe = true;
                 (self.state, self.progress) = (State::Joining(ticket), Progress::Asked);
                 self.clocks.stop();
                 return Some((What::Join(self.join()), round_timeout));

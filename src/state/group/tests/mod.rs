@@ -38,6 +38,8 @@ struct Trace {
     start: Instant,
     /// Requests that were sent and not answered, oldest first.
     open: Vec<Request>,
+    /// What went ahead of a JoinGroup to see whether the connection lives.
+    probes: Vec<Request>,
 }
 
 fn settings(assignors: Vec<Arc<dyn Assignor>>) -> Settings {
@@ -127,13 +129,14 @@ impl Trace {
         let mut group = Group::new(now, settings, 7);
         group.handle_metadata(now, &cluster(&[("t", 4)]));
         group.subscribe(now, topics(&["t"]), None);
-        Self { group, now, start: now, open: Vec::new() }
+        Self { group, now, start: now, open: Vec::new(), probes: Vec::new() }
     }
 
     /// Sends what is due.
     fn poll(&mut self) {
         while let Some(request) = self.group.poll_request(self.now) {
-            self.open.push(request);
+            let probe = matches!(request.what, What::Probe(_));
+            if probe { &mut self.probes } else { &mut self.open }.push(request);
         }
     }
 
@@ -142,6 +145,7 @@ impl Trace {
         self.poll();
         let name = |request: &Request| match request.what {
             What::Find(_) => "find",
+            What::Probe(_) => "probe",
             What::Join(_) => "join",
             What::Sync(_) => "sync",
             What::Heartbeat(_) => "heartbeat",

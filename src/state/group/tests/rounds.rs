@@ -440,3 +440,28 @@ fn racks_count_where_a_member_names_one() {
     let given: Vec<_> = plan.assignments.iter().map(|(member, bytes)| (&**member, bytes.clone())).collect();
     assert_eq!(given, [("me", assignment(&[1])), ("you", assignment(&[0]))], "each what is near");
 }
+
+#[test]
+fn a_join_group_on_a_connection_that_had_died_while_idle_was_awaited_until_the_member_was_put_out() {
+    let mut trace = Trace::new(cooperative());
+    trace.find();
+    trace.joined(1);
+    assert!(trace.probes.is_empty(), "a new connection is no riddle");
+    trace.synced(&[0]);
+    for round in 1..3 {
+        trace.pass(SECOND);
+        trace.beats(ErrorCode::REBALANCE_IN_PROGRESS);
+        let join = trace.open.last().unwrap();
+        assert_eq!(trace.probes.len(), round, "each JoinGroup has its own");
+        let probe = trace.probes.last().unwrap();
+        assert!(probe.ticket < join.ticket && probe.node == join.node, "it goes ahead, to the same node");
+        assert!(
+            probe.timeout <= 45 * SECOND / 2,
+            "there is time for another JoinGroup before the session ends"
+        );
+        assert!(join.timeout > 60 * SECOND, "while a round may take long");
+        trace.joined(1 + round as i32);
+        trace.synced(&[0]);
+        trace.told();
+    }
+}
