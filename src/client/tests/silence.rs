@@ -80,7 +80,9 @@ async fn an_answer_that_arrives_byte_by_byte_is_not_taken_for_silence() {
             }
         };
         let honest = Arc::new(|request: Request| Some(honest(&request)));
-        tokio::join!(peer::serve(theirs, port, honest), slowly, tokio::io::copy(&mut asks, &mut to));
+        let quickly = tokio::io::copy(&mut asks, &mut to);
+        let (.., copied) = tokio::join!(peer::serve(theirs, port, honest), slowly, quickly);
+        copied.unwrap();
     });
     let client = Client::builder().bootstrap("node:9092").unwrap().connector(slow);
     let client = client.connect_timeout(60 * SECOND).build().await.unwrap();
