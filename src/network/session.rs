@@ -110,7 +110,10 @@ impl<'a> Session<'a> {
         }
         let muted = inner.state.muted(now);
         // What a mute keeps back is to be sent yet.
-        self.leaving = inner.leave == Leave::WhenDone && (muted.is_none() || inner.queue.is_empty());
+        let leaving = inner.leave == Leave::WhenDone && (muted.is_none() || inner.queue.is_empty());
+        if leaving && !std::mem::replace(&mut self.leaving, leaving) {
+            self.alarm = now;
+        }
         self.held_back = self.writer.backlog() >= BACKLOG;
         if muted.is_some() || self.held_back {
             let next = inner.queue.iter().map(|waiting| waiting.patience.deadline).min();
@@ -243,10 +246,13 @@ impl<'a> Session<'a> {
         self.in_flight.is_empty() && self.unanswered.is_empty() && self.writer.is_empty()
     }
 
-    /// When the connection has been silent for too long for the request whose answer is next.
+    /// When the connection has been silent for too long for the request whose answer is next. A node that has left the cluster, which is what
+    /// others make of one that hangs, or that lives elsewhere now, is not waited for until the deadline: another has taken its place.
     fn silent(&self) -> Option<Instant> {
         let oldest = self.in_flight.oldest()?;
-        Some(self.heard.max(oldest.since) + oldest.patience.silence?)
+        let gone = self.leaving.then_some(self.link.shared.connect_timeout);
+        let silence = [oldest.patience.silence, gone].into_iter().flatten().min()?;
+        Some(self.heard.max(oldest.since) + silence)
     }
 
     /// What is due now, and the alarm for what is due next.

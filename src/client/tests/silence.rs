@@ -1,5 +1,7 @@
 //! Nodes that keep a connection open and say nothing.
 use super::*;
+use crate::protocol::header::respond;
+use peer::metadata;
 use tokio::io::AsyncReadExt;
 
 #[tokio::test(start_paused = true)]
@@ -91,4 +93,36 @@ async fn an_answer_that_arrives_byte_by_byte_is_not_taken_for_silence() {
     assert!(start.elapsed() > 3 * SECOND, "{:?}", start.elapsed());
     let Failure { error, .. } = ask_within(&client, 1, SECOND, Some(SECOND)).await.unwrap_err();
     assert!(error.is_timeout(), "the deadline holds all the same: {error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_owed_that_had_hung_and_left_the_cluster_was_awaited_until_the_request_timeout() {
+    let left = Arc::new(AtomicUsize::new(0));
+    let told = left.clone();
+    let cluster = in_memory(move |stream, port| {
+        let told = told.clone();
+        async move {
+            let answer = move |request: Request| match (request.key, port, told.load(Ordering::Relaxed)) {
+                // Node 2, at port 2, hangs; node 1 says that it is there until it is told otherwise.
+                (3, 2, _) => Some(Bytes::new()),
+                (3, _, 0) => {
+                    Some(respond(request.correlation, request.version, &metadata(&[(1, 1), (2, 2)], vec![])))
+                }
+                (3, ..) => Some(respond(request.correlation, request.version, &metadata(&[(1, 1)], vec![]))),
+                _ => Some(honest(&request)),
+            };
+            peer::serve(stream, port, Arc::new(answer)).await;
+        }
+    });
+    let client = client(cluster).await.unwrap();
+    let start = tokio::time::Instant::now();
+    let leaves = async {
+        tokio::time::sleep(4 * SECOND).await;
+        left.store(1, Ordering::Relaxed);
+        client.core().refresh();
+    };
+    let (outcome, ()) = tokio::join!(ask(&client, 2, 60 * SECOND), leaves);
+    let Failure { error, sent } = outcome.unwrap_err();
+    assert!(sent && error.kind() == ErrorKind::Connect && error.is_retriable(), "{error}");
+    assert!((10..12).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
 }
