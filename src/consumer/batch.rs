@@ -2,12 +2,13 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::record::reader::{DecodedBatch, Records};
 use crate::record::{Headers, RecordView, TimestampType};
-use crate::state::consumer::PositionReset;
+use crate::state::consumer::{PositionReset, Taken};
 use crate::topic_partition::TopicPartition;
 
 /// Records of one partition, in order, as they were written together.
@@ -46,23 +47,19 @@ struct Whole {
     batch: DecodedBatch,
     high_watermark: i64,
     reset: Option<PositionReset>,
+    after: Option<Instant>,
 }
 
 impl Batch {
     /// `before` of its records are not for the application.
-    pub(super) fn new(
-        name: TopicPartition,
-        batch: DecodedBatch,
-        before: usize,
-        high_watermark: i64,
-        reset: Option<PositionReset>,
-    ) -> Self {
+    pub(super) fn new(taken: Taken, batch: DecodedBatch, before: usize) -> Self {
+        let Taken { name, high_watermark, reset, after, .. } = taken;
         let (at, left) = {
             let mut records = batch.records();
             records.by_ref().take(before).for_each(drop);
             (records.at(), records.len())
         };
-        Self { whole: Arc::new(Whole { name, batch, high_watermark, reset }), at, left }
+        Self { whole: Arc::new(Whole { name, batch, high_watermark, reset, after }), at, left }
     }
 
     /// The topic's name.
@@ -239,6 +236,11 @@ impl ConsumerRecord {
     #[inline]
     fn parts(&self) -> (Option<&[u8]>, Option<&[u8]>, Headers<'_>) {
         self.whole.batch.content(&self.place)
+    }
+
+    /// A time that it was written after, if one is known: then its reader had seen the log end before it. No clock but our own has a part in that.
+    pub(crate) fn written_after(&self) -> Option<Instant> {
+        self.whole.after
     }
 
     /// The topic's name.

@@ -239,7 +239,7 @@ impl Shared {
                 self.wake.notify_one();
             }
             if let Some((batch, before)) = batch {
-                let batch = Batch::new(taken.name, batch, before, taken.high_watermark, taken.reset);
+                let batch = Batch::new(taken, batch, before);
                 return Poll::Ready(Ok(Some(ConsumerEvent::Batch(batch))));
             }
         }

@@ -173,7 +173,8 @@ impl ResponderBuilder {
 
     /// Sets how far the clocks of callers and responder may be apart: a request is skipped as expired when its deadline
     /// passed so long ago. Default: 1 s. On topics with `message.timestamp.type=LogAppendTime` the caller's clock does not
-    /// matter: its timeout counts from when the node wrote the request down.
+    /// matter: its timeout counts from when the node wrote the request down. Nor does it, on any topic, to a responder that keeps up: what
+    /// comes after it has seen the end of the partition cannot be older than that.
     pub fn clock_skew(mut self, skew: Duration) -> Self {
         self.clock_skew = skew;
         self

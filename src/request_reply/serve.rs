@@ -161,13 +161,14 @@ impl Serving {
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let (now, written) = (self.config.client.core().wall_clock(), record.timestamp());
         let by_node = record.timestamp_type() == TimestampType::LogAppendTime;
-        let left = origin.left(now, by_node.then_some(written));
-        let patience = match left {
-            Some(left) => left,
-            // How old it is, is not known.
-            None if written < 0 => 0,
-            None => written.saturating_add(millis(self.config.max_age)).saturating_sub(now),
-        };
+        let age = record.written_after().map(|after| millis(Instant::now().into_std().duration_since(after)));
+        let left = origin.left(now, by_node.then_some(written), age);
+        let patience = left.unwrap_or_else(|| {
+            // Without a time of its own it is as old as it may be, as far as that is known.
+            let told = if written < 0 { 0 } else { now.saturating_sub(written) };
+            let age = age.map_or(told, |age| told.min(age));
+            millis(self.config.max_age).saturating_sub(age)
+        });
         let expired = patience.saturating_add(millis(self.config.clock_skew)) < 0;
         (!expired).then(|| left.map(|left| Duration::from_millis(u64::try_from(left).unwrap_or(0))))
     }

@@ -139,3 +139,28 @@ async fn run_until_ends_in_an_orderly_way() {
     stop.send(()).unwrap();
     running.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_request_of_a_caller_whose_clock_is_minutes_behind_was_not_answered() {
+    let stage = Stage::new(1).await;
+    let responder = stage.adder().await;
+    let requester = stage.requester().await;
+    // From here on it has seen the end of each partition.
+    for _ in 0..8 {
+        requester.request("sum", "1,1").await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let behind = now - 600_000;
+    let deadline = (behind + 30_000).to_string();
+    let producer = stage.client.producer().build().await.unwrap();
+    let asked = |id: &'static str| Record::value("2,2").partition(0).timestamp(behind).header("id", id);
+    let native = asked("1").header("rpc-id", "1").header("rpc-reply-topic", REPLIES);
+    let native = native.header("rpc-deadline", &*deadline).header("rpc-timeout", "30000");
+    let spring = asked("2").header("kafka_correlationId", "1").header("kafka_replyTopic", REPLIES);
+    for request in [native, spring] {
+        producer.send("sum", request).await.unwrap().await.unwrap();
+    }
+    until("both are answered", || responder.metrics().answered == 10).await;
+    assert_eq!(responder.metrics().expired, 0);
+}

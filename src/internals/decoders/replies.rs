@@ -35,7 +35,7 @@ pub(super) fn answers_find_back(input: &Bytes) -> Result<(), String> {
     let Asked::Request(origin) = read_request(headers.iter().copied()) else { return Ok(()) };
     ensure!(origin.partition.is_none_or(|partition| partition >= 0), "partition {:?}", origin.partition);
     for now in [i64::MIN, 0, i64::MAX] {
-        let _ = origin.left(now, Some(now));
+        let _ = origin.left(now, Some(now), Some(now));
     }
     let heads = [
         (ReplyHead::item(&origin, 0), false),

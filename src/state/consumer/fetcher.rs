@@ -218,6 +218,15 @@ impl Consumer {
         for topic in response.topics {
             self.topic_fetched(now, (id, lane), topic, &response.endpoints);
         }
+        // Of what was asked for and did not come, there is nothing: an answer with a session leaves that out.
+        let Some(node) = self.nodes.get(&id) else { return };
+        for slot in node.lanes[lane].session.slots() {
+            if let Some(partition) = self.partitions.get_mut(slot).and_then(Option::as_mut)
+                && node.lanes[lane].is_current(slot, partition)
+            {
+                partition.saw_end(now);
+            }
+        }
     }
 
     fn topic_fetched(
@@ -315,7 +324,8 @@ impl Consumer {
         partition.ahead = ahead;
         partition.ahead_epoch = epoch;
         partition.buffered += data.records.len();
-        partition.buffer.push_back(Segment::new(data.records, data.aborted));
+        partition.buffer.push_back(Segment::new(data.records, partition.ended, data.aborted));
+        partition.saw_end(now);
         partition.progressed();
         self.enqueue(slot);
     }

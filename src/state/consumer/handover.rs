@@ -33,6 +33,8 @@ pub(crate) struct Taken {
     pub(crate) position: i64,
     pub(crate) high_watermark: i64,
     pub(crate) reset: Option<PositionReset>,
+    /// It was written later than this, if that is known.
+    pub(crate) after: Option<Instant>,
     aborted: bool,
 }
 
@@ -121,6 +123,7 @@ impl Consumer {
                         position: partition.position,
                         high_watermark: partition.high_watermark,
                         reset: partition.reset,
+                        after: segment.after,
                         aborted,
                         raw,
                     }));

@@ -38,7 +38,7 @@ use crate::protocol::fetch::FetchPlan;
 use crate::state::metadata::{Cluster, Node};
 
 pub(crate) use assignment::Position;
-pub(crate) use handover::{Handover, Limits};
+pub(crate) use handover::{Handover, Limits, Taken};
 pub(crate) use lookup::{EARLIEST, EpochPlan, LATEST, OffsetPlan, list_offsets, offset_for_leader_epoch};
 pub use metrics::{ConsumerMetrics, ConsumerNodeMetrics};
 pub(crate) use node_loop::LANES;

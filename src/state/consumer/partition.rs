@@ -84,6 +84,8 @@ pub(super) struct Partition {
     pub(super) behind: Option<i64>,
     /// Whether a lasting error was reported since the last success.
     pub(super) reported: bool,
+    /// When it was last known that the log held nothing from `ahead` on: what comes then was written later, whatever any clock says.
+    pub(super) ended: Option<Instant>,
     /// To be told with the next batch.
     pub(super) reset: Option<PositionReset>,
     pub(super) high_watermark: i64,
@@ -96,6 +98,8 @@ pub(super) struct Partition {
 pub(super) struct Segment {
     /// What was not handed out yet.
     pub(super) rest: Bytes,
+    /// It was written later than this, if that is known.
+    pub(super) after: Option<Instant>,
     /// Aborted transactions that begin further on, by first offset.
     pub(super) aborted: VecDeque<Aborted>,
     /// Producers whose transaction at this place of the log was aborted.
@@ -103,10 +107,10 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    pub(super) fn new(records: Bytes, mut aborted: Vec<Aborted>) -> Self {
+    pub(super) fn new(records: Bytes, after: Option<Instant>, mut aborted: Vec<Aborted>) -> Self {
         // Kafka sends them in order, other brokers do not.
         aborted.sort_unstable_by_key(|aborted| aborted.first_offset);
-        Self { rest: records, aborted: aborted.into(), aborting: Vec::new() }
+        Self { rest: records, after, aborted: aborted.into(), aborting: Vec::new() }
     }
 
     /// Whether data of `producer_id` up to `last_offset` belongs to an aborted transaction. Asked in the order of the log.
@@ -157,6 +161,7 @@ impl Partition {
             behind: None,
             reported: false,
             reset: None,
+            ended: None,
             high_watermark: -1,
             last_stable_offset: -1,
             log_start_offset: -1,
@@ -171,9 +176,17 @@ impl Partition {
         }
     }
 
+    /// A node has told what there is from the place asked for on: if that was all, it is the end for now.
+    pub(super) fn saw_end(&mut self, now: Instant) {
+        if (0..=self.ahead).contains(&self.high_watermark) && !self.drain {
+            self.ended = Some(now);
+        }
+    }
+
     /// Forgets what was fetched ahead and what is under way, and goes on from the position.
     pub(super) fn restart(&mut self, version: u64) {
         self.version = version;
+        self.ended = None;
         self.ahead = self.position;
         self.ahead_epoch = self.epoch;
         self.buffer.clear();

@@ -81,6 +81,11 @@ impl Session {
         self.sent.get(&slot)
     }
 
+    /// Of the partitions that were last asked for.
+    pub(super) fn slots(&self) -> impl Iterator<Item = usize> + '_ {
+        self.sent.keys().copied()
+    }
+
     /// The request was answered without an error of its own.
     pub(super) fn answered(&mut self, id: i32) {
         if id == 0 || (self.epoch != 0 && id != self.id) {

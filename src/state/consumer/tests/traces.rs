@@ -361,3 +361,32 @@ fn a_former_leader_was_asked_for_a_position_of_a_newer_one_and_all_was_read_agai
         }
     }
 }
+
+#[test]
+fn what_comes_when_the_end_was_seen_was_written_after_that_whatever_clocks_say() {
+    let mut world = World::new(1, 1, settings());
+    let begin = world.now;
+    let mut after = |world: &mut World| {
+        let Some(Handover::Batch(taken)) = world.machine.take(world.now) else { panic!("no batch") };
+        world.offsets();
+        taken.after.map(|after| after - begin)
+    };
+    world.nodes.append(0, 10);
+    world.answer(1, 0);
+    assert_eq!(after(&mut world), None, "nobody knows how long that has been there");
+    // The node leaves out what has not changed.
+    world.pass(500 * MILLI);
+    world.answer(1, 0);
+    world.nodes.append(0, 1);
+    world.pass(300 * MILLI);
+    world.answer(1, 0);
+    assert_eq!(after(&mut world), Some(500 * MILLI));
+    world.nodes.append(0, 1);
+    world.pass(100 * MILLI);
+    world.answer(1, 0);
+    assert_eq!(after(&mut world), Some(800 * MILLI), "the last answer brought all that there was");
+    world.machine.seek(&tp(0), Offset::At(5));
+    world.drain();
+    world.answer(1, 1);
+    assert_eq!(after(&mut world), None, "it was there before");
+}

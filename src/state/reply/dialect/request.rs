@@ -159,16 +159,18 @@ pub(crate) struct Origin {
 
 impl Origin {
     /// What is left for the answer in milliseconds; negative: the caller has given up. `None`: it did not say. `appended`: when the
-    /// node wrote it down, if that is known; then the caller's clock does not matter.
-    pub(crate) fn left(&self, now: i64, appended: Option<i64>) -> Option<i64> {
+    /// node wrote it down, if that is known; then the caller's clock does not matter. `age`: it is no older than that, whatever clocks say.
+    pub(crate) fn left(&self, now: i64, appended: Option<i64>, age: Option<i64>) -> Option<i64> {
         let timeout = self.timeout.map(|timeout| i64::try_from(timeout).unwrap_or(i64::MAX));
         let end = match (appended, timeout) {
             (Some(appended), Some(timeout)) => appended.saturating_add(timeout),
             _ => self.deadline?,
         };
         let left = end.saturating_sub(now);
-        // A clock that is behind the caller's must not stretch the time.
-        Some(timeout.map_or(left, |timeout| left.min(timeout)))
+        let Some(timeout) = timeout else { return Some(left) };
+        // A clock that is behind the caller's must not stretch the time, one that is ahead of it must not end it.
+        let least = age.map_or(i64::MIN, |age| timeout.saturating_sub(age));
+        Some(left.max(least).min(timeout))
     }
 
     /// What two requests have in common that want to be executed once.

@@ -81,7 +81,7 @@ fn a_responder_of_ours_reads_every_dialect_of_our_requests() {
         let asker = if dialect == Dialect::Auto { Dialect::Native } else { dialect };
         assert_eq!(origin.dialect, asker);
         let left = if dialect.native() { Some(4_000) } else { None };
-        assert_eq!(origin.left(1_700_000_001_000, None), left, "{dialect:?}");
+        assert_eq!(origin.left(1_700_000_001_000, None, None), left, "{dialect:?}");
     }
 }
 
@@ -178,12 +178,16 @@ fn a_slow_clock_does_not_stretch_the_deadline() {
         ("rpc-deadline", b"10000"),
         ("rpc-timeout", b"500"),
     ]);
-    assert_eq!(
-        [origin.left(0, None), origin.left(9_900, None), origin.left(10_001, None)],
-        [Some(500), Some(100), Some(-1)]
-    );
+    assert_eq!([0, 9_900, 10_001].map(|now| origin.left(now, None, None)), [Some(500), Some(100), Some(-1)]);
     // By the clock of the node that wrote it down.
-    assert_eq!(origin.left(20_000, Some(19_900)), Some(400));
+    assert_eq!(origin.left(20_000, Some(19_900), None), Some(400));
+    // A caller's clock is minutes behind, or ahead, and the request has just come.
+    assert_eq!([310_000, -290_000].map(|now| origin.left(now, None, Some(200))), [Some(300), Some(500)]);
+    assert_eq!(
+        origin.left(310_000, None, Some(600)),
+        Some(-100),
+        "it has waited here for too long all the same"
+    );
 }
 
 fn reply<'a>(headers: &'a [(&'a str, &'a [u8])]) -> ReadReply<'a> {
@@ -320,8 +324,8 @@ proptest! {
             RESPONDER, CAPABILITIES, "other"];
         let headers = || headers.iter().map(|(name, value)| (name.get(&names).as_bytes(), value.as_deref()));
         if let Asked::Request(origin) = read_request(headers()) {
-            origin.left(i64::MIN, None);
-            origin.left(i64::MAX, None);
+            origin.left(i64::MIN, None, None);
+            origin.left(i64::MAX, None, None);
             let _ = ReplyHead::error(&origin, 0, 1, "x").headers();
         }
         read_reply(headers());
