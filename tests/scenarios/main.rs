@@ -11,10 +11,14 @@
 //! simulation of calls.
 mod actor;
 mod book;
+mod links;
 mod process;
 mod scenes;
 mod stage;
 
+#[allow(dead_code, unused_imports, unreachable_pub, reason = "of its faults only some happen here")]
+#[path = "../support/fault_proxy/mod.rs"]
+mod fault_proxy;
 #[path = "../support/mod.rs"]
 mod support;
 

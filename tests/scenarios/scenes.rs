@@ -2,7 +2,9 @@
 use std::time::{Duration, Instant};
 
 use crate::book::Verdict;
-use crate::kafka::NEWEST;
+use crate::kafka::{NEWEST, TopicSpec};
+use crate::links::Kind;
+use crate::process::Process;
 use crate::stage::Stage;
 use crate::{SECOND, now};
 
@@ -154,6 +156,54 @@ fn deleted(length: Length) -> Option<Verdict> {
     Some(stage.end())
 }
 
+/// R: of some processes the connections of one kind are black holes for ten seconds: nothing passes and nobody is told. What is held there
+/// is found out in time, and goes on on new connections.
+fn silence(length: Length, kind: Kind, who: fn(&mut Stage) -> &mut Vec<Process>) -> Option<Verdict> {
+    let mut stage = Stage::new(1, 6)?;
+    for (name, value) in [("slow", 0), ("timeout", 12_000)] {
+        stage.tell(name, value);
+    }
+    // What a producer waits for an answer, it waits on a connection that may be dead.
+    if matches!(kind, Kind::Produce) {
+        stage.tell("request_timeout", 4_000);
+    }
+    stage.own_links = true;
+    stage.respond(2);
+    stage.come(length.pick(3, 5));
+    for _ in 0..length.pick(1, 4) {
+        stage.pass(1.0);
+        let began = now();
+        let silences: Vec<_> = who(&mut stage).iter().map(|process| process.links().silence(kind)).collect();
+        stage.pass(7.0);
+        let noticed = now();
+        stage.pass(3.0);
+        stage.book.calm(noticed..now());
+        for (process, silence) in who(&mut stage).iter().zip(silences) {
+            process.links().end(silence);
+        }
+        println!("{:?}", stage.book.times(&(began..noticed)).last());
+    }
+    stage.pass(1.0);
+    let mut verdict = stage.end();
+    // The deadlines leave time enough to notice it.
+    if verdict.timed_out > 0 {
+        verdict.findings.push(format!("{} calls timed out", verdict.timed_out));
+    }
+    Some(verdict)
+}
+
+fn silent_replies(length: Length) -> Option<Verdict> {
+    silence(length, Kind::Fetch, |stage| &mut stage.callers)
+}
+
+fn silent_asking(length: Length) -> Option<Verdict> {
+    silence(length, Kind::Produce, |stage| &mut stage.callers)
+}
+
+fn silent_requests(length: Length) -> Option<Verdict> {
+    silence(length, Kind::Fetch, |stage| &mut stage.responders)
+}
+
 /// T: streams, while callers and responders leave in good order.
 fn streams(length: Length) -> Option<Verdict> {
     let mut stage = Stage::new(3, 6)?;
@@ -224,6 +274,48 @@ fn races(length: Length) -> Option<Verdict> {
     Some(stage.end())
 }
 
+/// L: replies that were read are truncated away, as a node takes over that has not got them, and others take their offsets.
+fn truncated(length: Length) -> Option<Verdict> {
+    let configs = [("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")];
+    let spec = TopicSpec { assignment: &[&[1, 2], &[1, 2]], configs: &configs, ..TopicSpec::default() };
+    let mut stage = Stage::with(3, &spec)?;
+    stage.log_is_cut = true;
+    stage.grace = 5 * SECOND;
+    stage.tell("timeout", 45_000);
+    stage.tell("rate", 50);
+    stage.respond(1);
+    stage.come(3);
+    let faults = stage.cluster.faults();
+    for round in 0..length.pick(1, 20) {
+        let (leader, behind) = if round % 2 == 0 { (1, 2) } else { (2, 1) };
+        faults.pause(behind);
+        stage.wait_for_replicas("a replica that has fallen behind", |leads, in_sync| {
+            (leads, in_sync) == (leader, &[leader])
+        });
+        // Replies that nobody else has.
+        stage.pass(1.0);
+        // One looks again only when there are more replies than it had read: nothing but the epoch shows that they are others.
+        let late = (round % 3 == 2).then_some(round % 3);
+        faults.kill(leader);
+        if let Some(caller) = late {
+            stage.callers[caller].stop();
+        }
+        faults.resume(behind);
+        stage.wait_for_replicas("a leader that has fallen behind", |leads, _| leads == behind);
+        stage.pass(3.0);
+        if let Some(caller) = late {
+            stage.callers[caller].resume();
+        }
+        faults.restart(leader);
+        faults.wait_until_healed();
+        stage.pass(0.5);
+    }
+    let verdict = stage.end();
+    drop(faults);
+    assert!(verdict.vanished > 0, "nothing was truncated away that had been read");
+    Some(verdict)
+}
+
 /// M: eight callers on three partitions, and then on twelve.
 fn growth(length: Length) -> Option<Verdict> {
     let mut stage = Stage::new(1, 3)?;
@@ -234,6 +326,58 @@ fn growth(length: Length) -> Option<Verdict> {
     stage.grow(12);
     stage.come(2);
     stage.pass(length.pick(3.0, 25.0));
+    Some(stage.end())
+}
+
+/// O: callers ask ten times as often as a responder can answer, with room for a thousand calls in flight. One of them waits for room, the
+/// other is told that there is none.
+fn overload(length: Length) -> Option<Verdict> {
+    let mut stage = Stage::new(1, 4)?;
+    // Eight handlers of 20 ms on average.
+    let (calm, offered) = (50, 2_000);
+    stage.respond_at_most(8, 1);
+    let timeout = length.pick(3, 8);
+    for (name, value) in [
+        ("slow", 0),
+        ("work", 40),
+        ("rate", calm),
+        ("limit", length.pick(200, 1_000)),
+        ("timeout", timeout * 1_000),
+    ] {
+        stage.tell(name, value);
+    }
+    stage.come(1);
+    stage.tell("wait", 0);
+    stage.come(1);
+    let quiet = |stage: &Stage| {
+        let from = now();
+        stage.pass(length.pick(2.0, 5.0));
+        let times = stage.book.times(&(from..now()));
+        [500, 900].map(|per_mille| Duration::from_micros(times[times.len() * per_mille / 1_000]))
+    };
+    let before = quiet(&stage);
+    let memory =
+        |stage: &Stage| [&stage.callers[0], &stage.callers[1], &stage.responders[0]].map(Process::memory);
+    let mut held = vec![memory(&stage)];
+    stage.callers.iter_mut().for_each(|caller| caller.call_at(offered));
+    for _ in 0..length.pick(4 * 4, 60 * 4) {
+        stage.pass(0.25);
+        held.push(memory(&stage));
+    }
+    stage.callers.iter_mut().for_each(|caller| caller.call_at(calm));
+    stage.pass(timeout as f64 + 0.5);
+    let after = quiet(&stage);
+    println!("50 and 90 of 100 calls took {before:?} before and {after:?} after");
+    for (at, who) in ["who waits for room", "who does not", "who answers"].iter().enumerate() {
+        let peak = |held: &[[u64; 3]]| held.iter().map(|held| held[at]).max().unwrap_or_default();
+        let (first, last) = held.split_at(held.len() / 2);
+        println!(
+            "{who}: {} kB, {} and {} kB under load",
+            held[0][at] >> 10,
+            peak(first) >> 10,
+            peak(last) >> 10
+        );
+    }
     Some(stage.end())
 }
 
@@ -262,8 +406,13 @@ const SCENARIOS: &[Scenario] = &[
     ("I, S responders killed", responders),
     ("J races", races),
     ("K deleted records", deleted),
+    ("L truncated replies", truncated),
     ("M growth", growth),
+    ("O overload", overload),
     ("P dropped futures", dropped),
+    ("R replies fetched in silence", silent_replies),
+    ("R calls sent in silence", silent_asking),
+    ("R requests fetched in silence", silent_requests),
     ("T streams", streams),
 ];
 
@@ -291,6 +440,8 @@ fn a_share_of_the_scenarios() {
         "I, S responders killed",
         "J races",
         "K deleted records",
+        "O overload",
+        "R replies fetched in silence",
         "T streams",
     ] {
         play(name, Length::Share);
