@@ -44,6 +44,8 @@ impl ClientBuilder {
 
     /// How long it may take until a connection stands and the node has told its versions. Default: 10 s. Kafka:
     /// `socket.connection.setup.timeout.ms` (KIP-601), which covers TCP alone and grows with failures; this does not.
+    ///
+    /// What is under way to a node that has left the cluster, or lives elsewhere by now, fails when nothing was heard for as long.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.config.connect_timeout = timeout;
         self

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::client::config::ClientConfig;
 use crate::client::driver;
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::call::{Completion, Encoded, Failure, Inbox, Purpose};
+use crate::network::call::{Completion, Encoded, Failure, Inbox, Patience, Purpose};
 use crate::network::link::{Address, Shared, Submission, Work, now};
 use crate::network::metrics::{ClientMetrics, Counters};
 use crate::network::pool::Pool;
@@ -226,19 +226,19 @@ impl Core {
     /// Hands a request to the connection to a node, which is opened if need be. It never blocks.
     ///
     /// `build` runs on the connection's task when the versions of the node are known; it must be quick. The completion
-    /// says at the latest shortly after `deadline` how it ended; a failure says whether the request may have been
+    /// says at the latest shortly after the deadline how it ended; a failure says whether the request may have been
     /// `sent`. No answer by the deadline closes the connection, since its order is lost. It may be called at once, on
     /// this thread: hold no lock that it takes.
     pub(crate) fn submit(
         &self,
         node: i32,
         purpose: Purpose,
-        deadline: Instant,
+        patience: impl Into<Patience>,
         build: impl FnOnce(&ApiVersions) -> Result<Encoded> + Send + 'static,
         completion: Completion,
     ) {
         let work = Work::Request { build: Box::new(build), completion };
-        self.pool.submit(node, purpose, Submission { deadline, work });
+        self.pool.submit(node, purpose, Submission { patience: patience.into(), work });
     }
 
     /// The versions that a node offers, once a connection to it stands.
@@ -251,7 +251,11 @@ impl Core {
         deadline: Instant,
     ) -> Result<Arc<ApiVersions>, Failure> {
         let (sender, receiver) = oneshot::channel();
-        self.pool.submit(node, purpose, Submission { deadline, work: Work::Versions(sender) });
+        self.pool.submit(
+            node,
+            purpose,
+            Submission { patience: deadline.into(), work: Work::Versions(sender) },
+        );
         receiver
             .await
             .unwrap_or_else(|_| Err(Failure { error: Error::closed("the connection"), sent: false }))

@@ -1,5 +1,6 @@
 //! The client against peers written here, most of them hostile.
 mod peer;
+mod silence;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::{Client, Target};
 use crate::error::{Error, ErrorKind};
-use crate::network::call::{Completion, Failure, Outcome, Purpose};
+use crate::network::call::{Completion, Failure, Outcome, Patience, Purpose};
 use crate::network::connector::Connector;
 use crate::protocol::header;
 use peer::{Peer, Request, honest, soon};
@@ -43,12 +44,16 @@ fn frame(body: &[u8]) -> Option<Bytes> {
 
 /// A metadata request outside all handles.
 async fn ask(client: &Client, node: i32, timeout: Duration) -> Outcome {
+    ask_within(client, node, timeout, None).await
+}
+
+async fn ask_within(client: &Client, node: i32, timeout: Duration, silence: Option<Duration>) -> Outcome {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let deadline = tokio::time::Instant::now().into_std() + timeout;
     client.core().submit(
         node,
         Purpose::Fetch(7),
-        deadline,
+        Patience { deadline, silence },
         |versions| {
             let version = versions.choose::<MetadataRequest>()?;
             header::encode(&MetadataRequest::default().with_topics(Some(vec![])), version, "test")
@@ -280,36 +285,6 @@ async fn client(connector: Connector) -> Result<Client, Error> {
     Client::builder().bootstrap("node:9092")?.connector(connector).build().await
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_node_that_accepts_and_never_answers_fails_within_the_connect_timeout() {
-    let start = tokio::time::Instant::now();
-    let error = client(in_memory(|stream, _| async move {
-        std::future::pending::<()>().await;
-        drop(stream);
-    }))
-    .await
-    .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert!(
-        error.to_string().contains("node:9092") && error.to_string().contains("silent for 10s"),
-        "{error}"
-    );
-    assert!(start.elapsed() < 11 * SECOND, "{:?}", start.elapsed());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_node_that_tells_its_versions_and_nothing_else_fails_within_the_request_timeout() {
-    let start = tokio::time::Instant::now();
-    let error = client(in_memory(|stream, port| async move {
-        let silent = |request: Request| (request.key == 18).then(|| honest(&request)).or(Some(Bytes::new()));
-        peer::serve(stream, port, Arc::new(silent)).await;
-    }))
-    .await
-    .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-    assert!(start.elapsed() <= 31 * SECOND, "{:?}", start.elapsed());
-}
-
 /// A node that answers its first `answers` requests on each connection, and is silent from then on.
 fn falls_silent(answers: usize) -> Connector {
     in_memory(move |stream, port| async move {
@@ -320,29 +295,6 @@ fn falls_silent(answers: usize) -> Connector {
         };
         peer::serve(stream, port, Arc::new(answer)).await;
     })
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_request_without_an_answer_times_out_and_takes_the_connection_with_it() {
-    let client = client(falls_silent(2)).await.unwrap();
-    assert!(ask(&client, 1, 5 * SECOND).await.is_ok());
-    let start = tokio::time::Instant::now();
-    let (first, second) = tokio::join!(ask(&client, 1, 5 * SECOND), ask(&client, 1, 60 * SECOND));
-    let Failure { error, sent } = first.unwrap_err();
-    // The request may have arrived, but Metadata changes nothing.
-    assert!(sent && error.is_timeout() && !error.maybe_written(), "{error}");
-    assert!(
-        error.to_string().contains("node:9092") || error.to_string().contains("127.0.0.1:9092"),
-        "{error}"
-    );
-    assert_eq!(error.api(), Some("Metadata"));
-    let Failure { error, sent } = second.unwrap_err();
-    assert!(sent && error.kind() == ErrorKind::Connect && error.is_retriable(), "{error}");
-    assert!(start.elapsed() < 6 * SECOND);
-    // The next connection serves again.
-    assert!(ask(&client, 1, 5 * SECOND).await.is_ok());
-    let metrics = client.metrics();
-    assert_eq!((metrics.timeouts, metrics.connections_lost), (1, 1), "{metrics:?}");
 }
 
 #[tokio::test(start_paused = true)]

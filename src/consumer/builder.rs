@@ -88,6 +88,12 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Takes a connection for dead on which a node has said nothing for this long although [`ConsumerBuilder::fetch_max_wait`] was over.
+    pub(crate) fn silence(mut self, silence: Duration) -> Self {
+        self.settings.silence = Some(silence);
+        self
+    }
+
     /// Bytes a node gathers before it answers, until `fetch_max_wait` is over (`fetch.min.bytes`). Default 1.
     pub fn fetch_min_bytes(mut self, bytes: i32) -> Self {
         self.settings.min_bytes = bytes;

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::{ListOffsetsRequest, OffsetForLeaderEpochRequest};
 use tokio::sync::Notify;
@@ -14,7 +14,7 @@ use super::event::ConsumerEvent;
 use super::member::{Commits, Member};
 use crate::client::Core;
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::call::{Answer, Completion, Outcome, Purpose};
+use crate::network::call::{Answer, Completion, Outcome, Patience, Purpose};
 use crate::protocol::fetch::{FetchRequest, FetchResponse, LAST_VERSION_BY_NAME};
 use crate::protocol::header;
 use crate::protocol::request::Request as _;
@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) this: Weak<Shared>,
     pub(super) core: Arc<Core>,
     limits: Limits,
+    /// See the settings' field of this name.
+    silence: Option<Duration>,
     inner: Mutex<Inner>,
     /// Topics whose metadata the client keeps fresh for this consumer. Taken before `inner`, and held while the client is told, so that two
     /// changes do not cross.
@@ -94,6 +96,7 @@ impl Shared {
             this: this.clone(),
             core,
             limits: Limits::from(machine.settings()),
+            silence: machine.settings().silence,
             member: membership.is_some().then(Member::default),
             inner: Mutex::new(Inner {
                 machine,
@@ -333,13 +336,14 @@ impl Shared {
                     _ if self.is_closed() => return,
                     _ => Purpose::Fetch(self.number + lane as u32),
                 };
-                let deadline = deadline + plan.max_wait;
+                let silence = self.silence.map(|silence| silence + plan.max_wait);
+                let patience = Patience { deadline: deadline + plan.max_wait, silence };
                 let most = if plan.by_id { i16::MAX } else { LAST_VERSION_BY_NAME };
                 let completion = completion(Kind::Fetch);
                 self.core.submit(
                     node,
                     purpose,
-                    deadline,
+                    patience,
                     move |versions| {
                         let version = versions.choose_at_most::<FetchRequest>(most)?;
                         header::encode(&plan.request(version), version, &client_id)

@@ -1,5 +1,6 @@
 //! One request on its way to a node: how it is encoded, who learns of its end.
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -21,6 +22,21 @@ pub(crate) enum Purpose {
     /// JoinGroup and SyncGroup, which are parked until all members have come: each member, by its number, has its own.
     Rebalance(u32),
     Rest,
+}
+
+/// How long an answer is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    pub(crate) deadline: Instant,
+    /// Not a byte has come for this long while the answer was due: the connection is taken for dead before the deadline. Only for requests
+    /// that a node that lives answers soon. An answer that is arriving, however slowly, is awaited until the deadline.
+    pub(crate) silence: Option<Duration>,
+}
+
+impl From<Instant> for Patience {
+    fn from(deadline: Instant) -> Self {
+        Self { deadline, silence: None }
+    }
 }
 
 /// Why there is no answer.

@@ -12,7 +12,7 @@ use tokio::time::sleep_until;
 use tracing::debug;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::call::{Completion, Encoded, Failure, Purpose};
+use crate::network::call::{Completion, Encoded, Failure, Patience, Purpose};
 use crate::network::connector::Connector;
 use crate::network::handshake;
 use crate::network::metrics::{Counters, add};
@@ -65,7 +65,7 @@ pub(crate) enum Work {
 }
 
 pub(crate) struct Submission {
-    pub(crate) deadline: Instant,
+    pub(crate) patience: Patience,
     pub(crate) work: Work,
 }
 
@@ -120,13 +120,14 @@ impl Inner {
 
     /// Takes out what has expired in the queue; returns when the next one expires.
     pub(crate) fn expire(&mut self, now: Instant, expired: &mut Vec<Submission>) -> Option<Instant> {
-        if self.queue.iter().any(|waiting| waiting.deadline <= now) {
-            let (late, rest) =
-                std::mem::take(&mut self.queue).into_iter().partition(|waiting| waiting.deadline <= now);
+        if self.queue.iter().any(|waiting| waiting.patience.deadline <= now) {
+            let (late, rest) = std::mem::take(&mut self.queue)
+                .into_iter()
+                .partition(|waiting| waiting.patience.deadline <= now);
             self.queue = rest;
             expired.extend::<VecDeque<_>>(late);
         }
-        self.queue.iter().map(|waiting| waiting.deadline).min()
+        self.queue.iter().map(|waiting| waiting.patience.deadline).min()
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::error::{Error, ErrorKind};
-use crate::network::call::{Answer, Completion, Failure};
+use crate::network::call::{Answer, Completion, Failure, Patience};
 use crate::network::connector::Stream;
 use crate::network::handshake::Established;
 use crate::network::link::{Leave, Link, Submission, Work, now};
@@ -42,7 +42,8 @@ struct Waiting {
     version: i16,
     /// Where its frame begins in the stream of bytes.
     begin: u64,
-    deadline: Instant,
+    since: Instant,
+    patience: Patience,
 }
 
 /// A future that ends with the connection.
@@ -61,6 +62,8 @@ pub(crate) struct Session<'a> {
     /// that comes too early costs less than setting it with each request.
     armed: Instant,
     alarm: Instant,
+    /// When a byte came last.
+    heard: Instant,
     /// Something was sent or received since the link was told.
     active: bool,
     /// Requests were left in the queue because too much waits to be written.
@@ -84,6 +87,7 @@ impl<'a> Session<'a> {
             timer: Box::pin(sleep_until((now + LONG).into())),
             armed: now + LONG,
             alarm: now,
+            heard: now,
             active: true,
             held_back: false,
             leaving: false,
@@ -106,10 +110,13 @@ impl<'a> Session<'a> {
         }
         let muted = inner.state.muted(now);
         // What a mute keeps back is to be sent yet.
-        self.leaving = inner.leave == Leave::WhenDone && (muted.is_none() || inner.queue.is_empty());
+        let leaving = inner.leave == Leave::WhenDone && (muted.is_none() || inner.queue.is_empty());
+        if leaving && !std::mem::replace(&mut self.leaving, leaving) {
+            self.alarm = now;
+        }
         self.held_back = self.writer.backlog() >= BACKLOG;
         if muted.is_some() || self.held_back {
-            let next = inner.queue.iter().map(|waiting| waiting.deadline).min();
+            let next = inner.queue.iter().map(|waiting| waiting.patience.deadline).min();
             for time in [muted, next].into_iter().flatten() {
                 self.alarm = self.alarm.min(time);
             }
@@ -122,7 +129,8 @@ impl<'a> Session<'a> {
     fn encode(&mut self, now: Instant) {
         let mut taken = std::mem::take(&mut self.taken);
         for submission in taken.drain(..) {
-            if submission.deadline <= now {
+            let patience = submission.patience;
+            if patience.deadline <= now {
                 submission.fail(self.link.timed_out());
                 continue;
             }
@@ -147,11 +155,11 @@ impl<'a> Session<'a> {
             };
             let (api_key, version, answered) = (frame.api_key, frame.version, frame.answered);
             let (begin, end) = self.writer.push(frame, len);
-            let deadline = submission.deadline;
-            let waiting = Waiting { completion, api_key, version, begin, deadline };
-            self.alarm = self.alarm.min(deadline);
+            let waiting = Waiting { completion, api_key, version, begin, since: now, patience };
+            let silent = patience.silence.map_or(patience.deadline, |silence| now + silence);
+            self.alarm = self.alarm.min(patience.deadline).min(silent);
             if answered {
-                self.in_flight.push(correlation, deadline, waiting);
+                self.in_flight.push(correlation, patience.deadline, waiting);
             } else {
                 self.unanswered.push_back((end, waiting));
             }
@@ -181,11 +189,15 @@ impl<'a> Session<'a> {
     }
 
     /// Reads until nothing is there: it returns with the reason why the connection ends.
-    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn read(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Ended> {
         loop {
             let before = self.reader.received();
             let frame = self.reader.poll_frame(cx, &mut self.stream);
-            add(&self.link.shared.counters.bytes_in, self.reader.received() - before);
+            let received = self.reader.received() - before;
+            if received > 0 {
+                self.heard = now;
+                add(&self.link.shared.counters.bytes_in, received);
+            }
             match ready!(frame) {
                 Ok(Some(frame)) => {
                     if let Err(error) = self.answer(frame) {
@@ -234,9 +246,23 @@ impl<'a> Session<'a> {
         self.in_flight.is_empty() && self.unanswered.is_empty() && self.writer.is_empty()
     }
 
+    /// When the connection has been silent for too long for the request whose answer is next. A node that has left the cluster, which is what
+    /// others make of one that hangs, or that lives elsewhere now, is not waited for until the deadline: another has taken its place.
+    fn silent(&self) -> Option<Instant> {
+        let oldest = self.in_flight.oldest()?;
+        let gone = self.leaving.then_some(self.link.shared.connect_timeout);
+        let silence = [oldest.patience.silence, gone].into_iter().flatten().min()?;
+        Some(self.heard.max(oldest.since) + silence)
+    }
+
     /// What is due now, and the alarm for what is due next.
     fn ring(&mut self, now: Instant) -> Result<(), Ended> {
-        let unwritten = self.unanswered.iter().map(|(_, waiting)| waiting.deadline);
+        let silent = self.silent();
+        if silent.is_some_and(|silent| silent <= now) {
+            let message = "the node is silent: the connection is taken for dead";
+            return Err(Ended::Lost(Error::new(ErrorKind::Connect, message)));
+        }
+        let unwritten = self.unanswered.iter().map(|(_, waiting)| waiting.patience.deadline);
         let deadline = self.in_flight.next_deadline().into_iter().chain(unwritten).min();
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(Ended::Lost(Error::new(ErrorKind::Timeout, "no answer in time")));
@@ -260,7 +286,8 @@ impl<'a> Session<'a> {
         // A connection that is busy now begins to be idle at the earliest now.
         let idle = idle
             .map(|idle| if idle <= now { now + LONG.min(self.link.shared.connect_timeout) } else { idle });
-        self.alarm = [deadline, queued, idle, muted].into_iter().flatten().fold(now + LONG, Instant::min);
+        self.alarm =
+            [deadline, silent, queued, idle, muted].into_iter().flatten().fold(now + LONG, Instant::min);
         Ok(())
     }
 
@@ -286,7 +313,8 @@ impl<'a> Session<'a> {
     fn give_up(&mut self, error: &Error) {
         let (now, written) = (now(), self.writer.written());
         let address = &self.link.text;
-        let unanswered = self.unanswered.drain(..).map(|(_, waiting)| (waiting.deadline <= now, waiting));
+        let unanswered =
+            self.unanswered.drain(..).map(|(_, waiting)| (waiting.patience.deadline <= now, waiting));
         for (expired, waiting) in self.in_flight.abandon(now).chain(unanswered) {
             let sent = written > waiting.begin;
             let mut error = match (expired, error.kind()) {
@@ -321,7 +349,7 @@ impl Future for Session<'_> {
                 this.encode(now);
                 let written = this.write(cx);
                 // What a node had to say before it hung up explains more than a failed write.
-                if let Poll::Ready(ended) = this.read(cx) {
+                if let Poll::Ready(ended) = this.read(now, cx) {
                     return Err(ended);
                 }
                 written.map_err(Ended::Lost)?;

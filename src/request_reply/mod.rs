@@ -55,7 +55,14 @@ pub use responder::{Responder, ResponderBuilder};
 pub use stream::{ReplyStream, StreamCall};
 pub use token::CallToken;
 
+use std::time::Duration;
+
 use crate::client::Client;
+
+/// A connection that requests or replies are read on is taken for dead when it is silent for so long beyond the wait of a fetch. Who reads
+/// at the end of a partition is answered from memory, so that this does not hit a node that is merely slow; to connect again costs little,
+/// and not to would cost every call whose reply lies there.
+const SILENCE: Duration = Duration::from_secs(5);
 
 impl Client {
     /// Options of a requester, which asks and gets replies; [`Requester::request`] shows one at work.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::RequesterMetrics;
 use super::call::{A_YEAR, Call};
 use super::config::RequesterBuilder;
 use super::inbox::Waiter;
@@ -16,6 +15,7 @@ use super::pending::{PendingCall, Waiting};
 use super::reader::{self, EndAll, Shared};
 use super::room::Room;
 use super::token::CallToken;
+use super::{RequesterMetrics, SILENCE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::task::TaskSet;
 use crate::producer::Producer;
@@ -56,7 +56,8 @@ impl Requester {
         let tasks = core.tasks().child();
         let producer = config.own_producer().await?;
         // Without a policy for lost positions: the reader decides where to go on.
-        let consumer = config.client.consumer().auto_offset_reset(OffsetReset::None).build().await?;
+        let consumer =
+            config.client.consumer().auto_offset_reset(OffsetReset::None).silence(SILENCE).build().await?;
         let correlation = ReplyCorrelation::new(rand::random(), rand::random());
         let shared = Shared::new(correlation, consumer.handle());
         tasks.spawn(reader::clock(EndAll(shared.clone())));

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ResponderMetrics;
 use super::handler::Handlers;
 use super::intake;
 use super::output::{Options, ReplyTopics};
 use super::serve::{Ending, Serving};
+use super::{ResponderMetrics, SILENCE};
 use crate::client::Client;
 use crate::consumer::{Consumer, ConsumerBuilder};
 use crate::error::{Error, ErrorKind, Result};
@@ -50,7 +50,8 @@ pub(super) struct Alone {
 
 impl ResponderBuilder {
     pub(super) fn new(client: Client, group: String) -> Self {
-        let consumer = client.consumer().cooperative().auto_commit_interval(Duration::from_secs(1));
+        let consumer =
+            client.consumer().cooperative().auto_commit_interval(Duration::from_secs(1)).silence(SILENCE);
         Self {
             client,
             consumer,

@@ -47,6 +47,11 @@ impl<T> InFlight<T> {
         self.waiting.push_back(Entry { correlation, deadline, request });
     }
 
+    /// The request whose answer comes next.
+    pub(crate) fn oldest(&self) -> Option<&T> {
+        self.waiting.front().map(|entry| &entry.request)
+    }
+
     /// The request that an answer belongs to.
     pub(crate) fn answer(&mut self, found: i32) -> Result<T, Stray> {
         match self.waiting.front() {

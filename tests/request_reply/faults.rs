@@ -69,3 +69,18 @@ async fn a_node_that_tells_no_offsets_does_not_make_a_requester_look_without_a_p
     assert!(outcome.is_err() || outcome.unwrap().is_err());
     assert!(start.elapsed() <= LONG);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_behind_a_connection_that_had_fallen_silent_was_not_seen_for_thirty_seconds() {
+    let stage = Stage::in_memory(1).await;
+    let _responder = stage.adder().await;
+    let requester = stage.requester().await;
+    assert_eq!(requester.request("sum", "1,2").await.unwrap().value(), b"3");
+    // Both sides read on: neither connection is closed, and nothing comes on it any more.
+    stage.broker.faults().add(Fault::on(Api::FETCH).times(2).hang());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let start = tokio::time::Instant::now();
+    let reply = requester.request("sum", "2,2").timeout(Duration::from_secs(12)).await;
+    assert_eq!(reply.unwrap().value(), b"4");
+    assert!(start.elapsed() < Duration::from_secs(7), "{:?}", start.elapsed());
+}

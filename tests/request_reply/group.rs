@@ -1,6 +1,5 @@
 //! Responders of one group: what is committed, what moves, what is done twice.
 use milena::ResponderBuilder;
-use milena::broker::Fault;
 
 use crate::*;
 

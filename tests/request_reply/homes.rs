@@ -1,7 +1,6 @@
 //! Groups that choose reply partitions: who comes, goes, is killed or shut out moves nobody, and no call waits for it.
 use std::collections::{BTreeMap, BTreeSet};
 
-use milena::broker::Fault;
 use milena::{ErrorCode, ReplyAllocator, ReplyGroup};
 
 use crate::*;

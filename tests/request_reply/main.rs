@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use milena::broker::{Api, Broker};
+use milena::broker::{Api, Broker, Fault};
 use milena::{
     AnswerStream, Client, Connector, Dialect, ErrorKind, ErrorReply, Event, Gathered, GroupReply, Offset,
     Producer, Record, Refusal, Reply, ReplyStream, Request, Requester, Responder, Status, TopicPartition,

@@ -83,6 +83,9 @@ pub(crate) struct Settings {
     pub(crate) isolation: IsolationLevel,
     pub(crate) reset: OffsetReset,
     pub(crate) max_wait: Duration,
+    /// For how long beyond `max_wait` a node may say nothing at all before its connection is taken for dead. `None`: until the request's
+    /// time is over.
+    pub(crate) silence: Option<Duration>,
     pub(crate) min_bytes: i32,
     pub(crate) max_bytes: i32,
     pub(crate) partition_max_bytes: i32,
@@ -105,6 +108,7 @@ impl Default for Settings {
             isolation: IsolationLevel::default(),
             reset: OffsetReset::default(),
             max_wait: Duration::from_millis(500),
+            silence: None,
             min_bytes: 1,
             max_bytes: 50 << 20,
             partition_max_bytes: 1 << 20,
