@@ -215,7 +215,8 @@ async fn answer(args: Arguments) {
     let builder = client.responder(&args["group"]).on_request(&*args["requests"], handler);
     // Others take over before their callers' deadlines.
     let builder = builder.consumer(|consumer| consumer.session_timeout(Duration::from_secs(6)));
-    let responder = builder.concurrency(number(&args, "limit", 256) as usize).start().await.unwrap();
+    let builder = builder.clock_skew(Duration::from_millis(number(&args, "skew", 1_000)));
+    let responder = builder.concurrency(number(&args, "limit", 4_096) as usize).start().await.unwrap();
     tell(format!("ready {}", now()));
     while input().recv().await.is_some() {}
     responder.close().await;

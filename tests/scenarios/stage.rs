@@ -119,13 +119,12 @@ impl Stage {
     }
 
     pub(crate) fn respond(&mut self, count: usize) {
-        self.respond_at_most(4_096, count);
+        self.respond_as(count, &[]);
     }
 
-    /// Each with so many handlers at a time.
-    pub(crate) fn respond_at_most(&mut self, handlers: usize, count: usize) {
-        let limit = [("limit", handlers.to_string())];
-        let come: Vec<_> = (0..count).map(|_| self.start("responder", &limit)).collect();
+    /// Starts responders side by side that are told this as well.
+    pub(crate) fn respond_as(&mut self, count: usize, manner: &[(&'static str, String)]) {
+        let come: Vec<_> = (0..count).map(|_| self.start("responder", manner)).collect();
         for process in &come {
             process.wait_until_ready();
         }
