@@ -220,6 +220,6 @@ async fn answer(args: Arguments) {
     tell(format!("ready {}", now()));
     while input().recv().await.is_some() {}
     responder.close().await;
-    tell("closed 0 0 0 0".to_owned());
+    tell(format!("closed 0 0 0 0 {}", responder.metrics().lost));
     client.close().await;
 }
