@@ -111,7 +111,8 @@ impl<'a> Session<'a> {
         let muted = inner.state.muted(now);
         // What a mute keeps back is to be sent yet.
         let leaving = inner.leave == Leave::WhenDone && (muted.is_none() || inner.queue.is_empty());
-        if leaving && !std::mem::replace(&mut self.leaving, leaving) {
+        let stayed = !std::mem::replace(&mut self.leaving, leaving);
+        if leaving && stayed {
             self.alarm = now;
         }
         self.held_back = self.writer.backlog() >= BACKLOG;

@@ -12,7 +12,8 @@ pub(super) struct Clocks {
     interval: Duration,
     session_timeout: Duration,
     max_poll_interval: Duration,
-    /// When the next heartbeat is due.
+    /// When the last heartbeat left, and when the next is due.
+    sent: Instant,
     heartbeat: Option<Instant>,
     /// When the coordinator has been silent for so long that it may be another.
     session: Option<Instant>,
@@ -36,15 +37,18 @@ impl Clocks {
             interval: settings.heartbeat_interval,
             session_timeout: settings.session_timeout,
             max_poll_interval: settings.max_poll_interval,
+            sent: now,
             heartbeat: None,
             session: None,
             application: Application::Away(now),
         }
     }
 
-    /// The coordinator says how often it wants to hear of this member.
+    /// The coordinator says how often it wants to hear of this member. It counts from when it did, however late its answer was read.
     pub(super) fn every(&mut self, interval: Duration) {
-        self.interval = interval;
+        if std::mem::replace(&mut self.interval, interval) != interval {
+            self.heartbeat = self.heartbeat.map(|_| self.sent + interval);
+        }
     }
 
     /// The coordinator answered.
@@ -54,6 +58,7 @@ impl Clocks {
 
     /// The next heartbeat is an interval from now.
     pub(super) fn wait(&mut self, now: Instant) {
+        self.sent = now;
         self.heartbeat = Some(now + self.interval);
     }
 

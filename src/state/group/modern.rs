@@ -213,7 +213,6 @@ impl Modern {
         {
             self.clocks.every(Duration::from_millis(interval));
         }
-        self.clocks.wait(now);
         if let Some(assignment) = &answer.assignment {
             let mut target: BTreeMap<Uuid, BTreeSet<i32>> = BTreeMap::new();
             for topic in &assignment.topic_partitions {

@@ -346,3 +346,18 @@ fn nonsense_from_the_coordinator_is_an_error_or_is_left_out() {
     trace.beats_well(-7, None);
     assert_eq!(trace.told(), ["lost 0", "failed "]);
 }
+
+#[test]
+fn a_member_that_had_stood_still_waited_for_another_interval_before_it_gave_a_sign_of_life() {
+    let mut trace = Trace::member(modern(), &[0]);
+    trace.pass(5 * SECOND);
+    let (request, _) = trace.beat();
+    // The process stands still, and finds the answer when it goes on.
+    trace.now += 40 * SECOND;
+    let answer = ConsumerGroupHeartbeatResponse::default()
+        .with_member_id(Some("me".into()))
+        .with_member_epoch(1)
+        .with_heartbeat_interval_ms(5000);
+    trace.answer(&request, Answer::Beat(answer));
+    assert_eq!(trace.waiting(), ["beat"]);
+}
