@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::error::{Error, ErrorKind};
-use crate::network::call::{Answer, Completion, Failure, Patience};
+use crate::network::call::{Answer, Completion, Failure, Patience, Purpose};
 use crate::network::connector::Stream;
 use crate::network::handshake::Established;
 use crate::network::link::{Leave, Link, Submission, Work, now};
@@ -62,8 +62,9 @@ pub(crate) struct Session<'a> {
     /// that comes too early costs less than setting it with each request.
     armed: Instant,
     alarm: Instant,
-    /// When a byte came last.
+    /// When a byte came last, and when it was last thought strange that none came.
     heard: Instant,
+    doubted: Instant,
     /// Something was sent or received since the link was told.
     active: bool,
     /// Requests were left in the queue because too much waits to be written.
@@ -88,6 +89,7 @@ impl<'a> Session<'a> {
             armed: now + LONG,
             alarm: now,
             heard: now,
+            doubted: now,
             active: true,
             held_back: false,
             leaving: false,
@@ -158,7 +160,8 @@ impl<'a> Session<'a> {
             let (begin, end) = self.writer.push(frame, len);
             let waiting = Waiting { completion, api_key, version, begin, since: now, patience };
             let silent = patience.silence.map_or(patience.deadline, |silence| now + silence);
-            self.alarm = self.alarm.min(patience.deadline).min(silent);
+            let doubtful = now + self.link.shared.connect_timeout / 2;
+            self.alarm = self.alarm.min(patience.deadline).min(silent).min(doubtful);
             if answered {
                 self.in_flight.push(correlation, patience.deadline, waiting);
             } else {
@@ -256,6 +259,14 @@ impl<'a> Session<'a> {
         Some(self.heard.max(oldest.since) + silence)
     }
 
+    /// When it is strange that no answer comes, though it may still: whether the node has left the cluster is worth a look at the metadata,
+    /// again and again, as others take their time to find that out. A rebalance may take as long as it likes.
+    fn doubtful(&self) -> Option<Instant> {
+        let oldest =
+            self.in_flight.oldest().filter(|_| !matches!(self.link.purpose, Purpose::Rebalance(_)))?;
+        Some(self.heard.max(oldest.since).max(self.doubted) + self.link.shared.connect_timeout / 2)
+    }
+
     /// What is due now, and the alarm for what is due next.
     fn ring(&mut self, now: Instant) -> Result<(), Ended> {
         let silent = self.silent();
@@ -263,6 +274,11 @@ impl<'a> Session<'a> {
             let message = "the node is silent: the connection is taken for dead";
             return Err(Ended::Lost(Error::new(ErrorKind::Connect, message)));
         }
+        if self.doubtful().is_some_and(|doubtful| doubtful <= now) {
+            self.doubted = now;
+            self.link.shared.node_lost.notify_one();
+        }
+        let doubtful = self.doubtful();
         let unwritten = self.unanswered.iter().map(|(_, waiting)| waiting.patience.deadline);
         let deadline = self.in_flight.next_deadline().into_iter().chain(unwritten).min();
         if deadline.is_some_and(|deadline| deadline <= now) {
@@ -287,8 +303,10 @@ impl<'a> Session<'a> {
         // A connection that is busy now begins to be idle at the earliest now.
         let idle = idle
             .map(|idle| if idle <= now { now + LONG.min(self.link.shared.connect_timeout) } else { idle });
-        self.alarm =
-            [deadline, silent, queued, idle, muted].into_iter().flatten().fold(now + LONG, Instant::min);
+        self.alarm = [deadline, silent, doubtful, queued, idle, muted]
+            .into_iter()
+            .flatten()
+            .fold(now + LONG, Instant::min);
         Ok(())
     }
 

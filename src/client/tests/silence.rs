@@ -119,7 +119,6 @@ async fn what_a_node_owed_that_had_hung_and_left_the_cluster_was_awaited_until_t
     let leaves = async {
         tokio::time::sleep(4 * SECOND).await;
         left.store(1, Ordering::Relaxed);
-        client.core().refresh();
     };
     let (outcome, ()) = tokio::join!(ask(&client, 2, 60 * SECOND), leaves);
     let Failure { error, sent } = outcome.unwrap_err();
