@@ -33,7 +33,7 @@ enum Command {
         #[arg(short, long, default_value_t = -1, hide_default_value = true)]
         partitions: i32,
         /// How many nodes hold each partition [default: as the cluster is set up]
-        #[arg(short, long, default_value_t = -1, hide_default_value = true)]
+        #[arg(short, long, visible_alias = "replication-factor", default_value_t = -1, hide_default_value = true)]
         replication: i16,
         /// An option of the topic by Kafka's name; may be repeated
         #[arg(short, long = "config", value_name = "OPTION=VALUE", value_parser = crate::options::option)]

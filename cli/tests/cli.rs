@@ -329,7 +329,7 @@ async fn topics_are_created_described_listed_and_deleted() {
         let address = address.clone();
         async move { run(&[&["topics", more[0], "-b", &address], &more[1..]].concat(), b"").await }
     };
-    done(topics(&["create", "-t", "a", "-t", "b", "-p", "2", "-r", "1", "-c", "retention.ms=1000"]).await);
+    done(topics(&["create", "-t", "a", "-t", "b", "-p", "2", "--replication-factor", "1", "-c", "retention.ms=1000"]).await);
     assert_eq!(done(topics(&["list"]).await), "a\nb\norders\n");
     let text = done(topics(&["describe", "-t", "b"]).await);
     for part in ["b partitions=2", "config retention.ms=1000", "partition 1 leader=1 replicas=1 in-sync=1"] {

@@ -21,9 +21,8 @@ const MANNERS: [Manner; 2] = [Manner::classic("range"), Manner::classic("coopera
 const MEMBERS: std::ops::RangeInclusive<usize> = 2..=5;
 
 #[test]
-#[ignore = "more than a minute on three nodes; green once in two minutes of chaos, which is too few runs to call it stable"]
 fn a_minute_of_chaos_costs_no_record_and_gives_no_partition_two_owners() {
-    chaos(1.0, "MILENA_CHAOS_SEED={seed} cargo test --test mixed a_minute_of_chaos -- --ignored");
+    chaos(1.0, "MILENA_CHAOS_SEED={seed} cargo test --test mixed a_minute_of_chaos");
 }
 
 #[test]

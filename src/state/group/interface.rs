@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::{
-    ConsumerGroupHeartbeatResponse, FindCoordinatorResponse, HeartbeatResponse, JoinGroupResponse,
-    LeaveGroupResponse, OffsetCommitResponse, OffsetFetchResponse, SyncGroupResponse,
+    ConsumerGroupHeartbeatResponse, DescribeGroupsResponse, FindCoordinatorResponse, HeartbeatResponse,
+    JoinGroupResponse, LeaveGroupResponse, OffsetCommitResponse, OffsetFetchResponse, SyncGroupResponse,
 };
 
 use super::place::Place;
@@ -79,6 +79,8 @@ pub(crate) enum What {
     Find(Arc<str>),
     /// A heartbeat that goes before JoinGroup on its connection.
     Probe(Sender),
+    /// A look at the whole group.
+    Describe(Arc<str>),
     Join(JoinPlan),
     Sync(SyncPlan),
     Heartbeat(Sender),
@@ -104,6 +106,7 @@ impl What {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Find(FindCoordinatorResponse),
+    Describe(DescribeGroupsResponse),
     Join(JoinGroupResponse),
     Sync(SyncGroupResponse),
     Heartbeat(HeartbeatResponse),
@@ -118,6 +121,7 @@ impl Answer {
     pub(crate) fn throttle(&self) -> Option<Duration> {
         let millis = match self {
             Self::Find(answer) => answer.throttle_time_ms,
+            Self::Describe(answer) => answer.throttle_time_ms,
             Self::Join(answer) => answer.throttle_time_ms,
             Self::Sync(answer) => answer.throttle_time_ms,
             Self::Heartbeat(answer) => answer.throttle_time_ms,

@@ -22,6 +22,7 @@ mod classic;
 mod coordinator;
 mod heartbeat;
 mod interface;
+mod kept;
 mod leader;
 mod modern;
 mod offsets;
@@ -59,7 +60,7 @@ pub(crate) use wire::call;
 use coordinator::Coordinator;
 use offsets::Offsets;
 use protocol::Protocol;
-use reaction::{Api, Reaction};
+use reaction::{Api, Reaction, is_passing};
 
 /// What a ticket stands for, and the identity it was asked under.
 #[derive(Debug)]
@@ -69,6 +70,7 @@ enum Call {
     Fetch,
     /// What is answered is of no interest: if nothing is, what follows on that connection fails, too.
     Probe,
+    Describe(Identity),
     Member(Api, Identity),
 }
 
@@ -175,6 +177,7 @@ impl Group {
         };
         match (call, answer) {
             (Call::Leave | Call::Probe, _) => {}
+            (Call::Describe(sent), answer) => self.described(now, &sent, answer),
             (Call::Find, Ok(Answer::Find(answer))) => match coordinator_of(&self.settings.group, &answer) {
                 Ok(node) if self.coordinator.is_dubious(now, node, self.cluster.nodes.keys()) => {
                     self.not_found(now, Error::new(ErrorKind::Timeout, "the coordinator is silent"));
@@ -250,7 +253,7 @@ impl Group {
                 match self.react(now, node, Api::Beat, &sent, answer.error_code.into()) {
                     Reaction::Accept => {
                         let Some(modern) = self.membership.modern() else { return };
-                        let accepted = modern.accepted(now, &answer);
+                        let accepted = modern.accepted(&answer);
                         self.go_on(accepted);
                     }
                     Reaction::Tell => {
@@ -328,6 +331,7 @@ impl Group {
             What::Beat(_) => Call::Member(Api::Beat, identity),
             What::Fetch(_) => Call::Fetch,
             What::Probe(_) => Call::Probe,
+            What::Describe(_) => Call::Describe(identity),
             What::Join(_) => Call::Member(Api::Join, identity),
             What::Sync(_) => Call::Member(Api::Sync, identity),
             What::Heartbeat(_) => Call::Member(Api::Heartbeat, identity),
@@ -491,9 +495,4 @@ impl Group {
             self.fail(error);
         }
     }
-}
-
-/// Whether it may work the next time, at another node perhaps. A connection that was given up is no reason to stop.
-fn is_passing(error: &Error) -> bool {
-    error.is_retriable() || error.is_closed()
 }

@@ -198,7 +198,7 @@ impl Modern {
     }
 
     /// The awaited heartbeat was answered with success.
-    pub(super) fn accepted(&mut self, now: Instant, answer: &ConsumerGroupHeartbeatResponse) -> Result<()> {
+    pub(super) fn accepted(&mut self, answer: &ConsumerGroupHeartbeatResponse) -> Result<()> {
         if answer.member_epoch <= 0 {
             let text = format!("the coordinator put a member into epoch {}", answer.member_epoch);
             return Err(Error::new(ErrorKind::Protocol, text).in_api(Api::Beat.name()));

@@ -79,6 +79,11 @@ pub(super) fn reaction(api: Api, code: ErrorCode) -> Reaction {
     }
 }
 
+/// Whether it may work the next time, at another node perhaps. A connection that was given up is no reason to stop.
+pub(super) fn is_passing(error: &crate::error::Error) -> bool {
+    error.is_retriable() || error.is_closed()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,13 +2,14 @@
 use std::sync::Arc;
 
 use kafka_protocol::messages::{
-    ConsumerGroupHeartbeatRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest,
-    LeaveGroupRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
+    ConsumerGroupHeartbeatRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest,
+    JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 
 use super::interface::{Answer, What};
 use super::requests::find_coordinator;
 use crate::error::Result;
+use crate::protocol::fetch::text;
 use crate::protocol::header::{self, Answer as Bytes, Encoded};
 use crate::protocol::request::Request;
 use crate::protocol::version::ApiVersions;
@@ -22,6 +23,12 @@ pub(crate) fn call(what: What, client_id: Arc<str>) -> (Build, Read) {
         What::Find(group) => (
             build::<FindCoordinatorRequest>(client_id, move |version| find_coordinator(&group, version)),
             |outcome| read::<FindCoordinatorRequest>(outcome, Answer::Find),
+        ),
+        What::Describe(group) => (
+            build::<DescribeGroupsRequest>(client_id, move |_| {
+                DescribeGroupsRequest::default().with_groups(vec![GroupId(text(&group))])
+            }),
+            |outcome| read::<DescribeGroupsRequest>(outcome, Answer::Describe),
         ),
         What::Join(plan) => (build::<JoinGroupRequest>(client_id, move |_| plan.request()), |outcome| {
             read::<JoinGroupRequest>(outcome, Answer::Join)

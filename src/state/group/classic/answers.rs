@@ -6,13 +6,14 @@ use std::time::Instant;
 use kafka_protocol::messages::{JoinGroupResponse, SyncGroupResponse};
 use rand::rngs::SmallRng;
 
-use super::super::leader::{self, ByTopic, Round};
+use super::super::leader::{self, ByTopic, Layout, Round};
 use super::super::reaction::{Api, Reaction};
 use super::super::requests::PROTOCOL_TYPE;
 use super::super::{Event, Identity, Ticket};
 use super::{Classic, METADATA_WAIT, Progress, State};
 use crate::error::{Error, Result};
 use crate::protocol::error_code::ErrorCode;
+use crate::state::metadata::Cluster;
 
 impl Classic {
     /// Whether this is the JoinGroup or SyncGroup that is waited for.
@@ -37,7 +38,7 @@ impl Classic {
         self.identity =
             Identity { generation: answer.generation_id, member: answer.member_id.as_str().into() };
         (self.failures, self.progress) = (0, Progress::Joined);
-        (self.watched, self.vanished, self.expected) = (None, None, None);
+        (self.watched, self.vanished, self.expected, self.check) = (None, None, None, None);
         self.clocks.alive(now);
         self.clocks.wait(now);
         let name = answer.protocol_name.as_deref().unwrap_or_default();
@@ -61,6 +62,7 @@ impl Classic {
                 answer.leader.strip_prefix(instance).is_some_and(|rest| rest.starts_with('-'))
             });
             self.expected = former.then(|| self.joined.clone());
+            self.check = former.then_some(now);
             self.state = State::Following;
         }
         Ok(())
@@ -123,6 +125,25 @@ impl Classic {
             events.push_back(Event::Assigned(added));
         }
         Ok(())
+    }
+
+    /// Topics of the group that its leader is to look after, besides those that it does already.
+    pub(in super::super) fn look_after(&mut self, topics: BTreeSet<Arc<str>>, cluster: &Cluster) {
+        let watched = self.watched.get_or_insert_default();
+        let new = topics.into_iter().filter(|topic| !watched.contains_key(topic)).collect();
+        watched.extend(Layout::of(&new, cluster, self.settings.rack.is_some()));
+    }
+
+    /// What the group kept may lack partitions that its topics gained while their leader was away: nobody else would ever notice.
+    pub(in super::super) fn keep(&mut self, all: bool) {
+        if !all && self.is_stable() {
+            self.want_round("the group keeps an assignment that is not all there is");
+        }
+    }
+
+    /// It could not be seen: again, after a while.
+    pub(in super::super) fn check_again(&mut self, now: Instant) {
+        self.check = Some(now + self.settings.backoff.max);
     }
 
     /// A heartbeat is not under way any more.

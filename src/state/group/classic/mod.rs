@@ -102,6 +102,8 @@ pub(super) struct Classic {
     vanished: Option<Instant>,
     /// Of a leader whose group kept the assignment from before it came back: the topics that it should have been given.
     expected: Option<BTreeSet<Arc<str>>>,
+    /// When it looks whether what the group kept is all there is, if that is to be seen.
+    check: Option<Instant>,
     /// Members that are to leave.
     leaving: VecDeque<Identity>,
 }
@@ -132,6 +134,7 @@ impl Classic {
             watched: None,
             vanished: None,
             expected: None,
+            check: None,
             leaving: VecDeque::new(),
             settings,
         }
@@ -260,7 +263,7 @@ impl Classic {
         self.last.clear();
         self.clocks.stop();
         self.progress = Progress::Done;
-        (self.last_generation, self.watched, self.vanished) = (None, None, None);
+        (self.last_generation, self.watched, self.vanished, self.check) = (None, None, None, None);
     }
 
     fn revoke(&mut self, partitions: Vec<TopicPartition>, events: &mut VecDeque<Event>) {
@@ -284,9 +287,10 @@ impl Classic {
             State::Unjoined | State::Stable => self.not_before,
             _ => None,
         };
+        let check = self.check.filter(|_| self.is_stable());
         let heartbeat = self.clocks.heartbeat().filter(|_| self.has_pulse() && !self.beating);
         let vanished = self.vanished.map(|since| since + VANISHED).filter(|_| self.is_stable());
-        let sends = [send, heartbeat].into_iter().filter(|_| known);
+        let sends = [send, heartbeat, check].into_iter().filter(|_| known);
         sends.chain([vanished, self.clocks.next_deadline()]).flatten().min()
     }
 

@@ -43,7 +43,7 @@ impl Classic {
                 return Some((What::Join(self.join()), round_timeout));
             }
             State::Leading { round, until } if *until <= now || round.is_known(cluster) => {
-                match self.lead(cluster) {
+                match self.lead(now, cluster) {
                     Ok(assignments) => {
                         self.state = State::Syncing(ticket);
                         return Some((What::Sync(self.sync(assignments)), round_timeout));
@@ -59,6 +59,10 @@ impl Classic {
                 return Some((What::Sync(self.sync(Vec::new())), round_timeout));
             }
             _ => {}
+        }
+        if self.is_stable() && self.check.is_some_and(|at| at <= now) {
+            self.check = None;
+            return Some((What::Describe(self.settings.group.clone()), timeout));
         }
         if self.has_pulse() && !self.beating && self.clocks.is_due(now) {
             self.beating = true;
@@ -109,7 +113,7 @@ impl Classic {
     }
 
     /// What everybody gets, made by this member; nothing if the group keeps what it has.
-    fn lead(&mut self, cluster: &Cluster) -> Result<Vec<(Arc<str>, Bytes)>> {
+    fn lead(&mut self, now: Instant, cluster: &Cluster) -> Result<Vec<(Arc<str>, Bytes)>> {
         let State::Leading { round, .. } = &self.state else { return Ok(Vec::new()) };
         let Some(assignor) = self.settings.assignors.get(self.protocol) else { return Ok(Vec::new()) };
         let assignments = round.assign(&**assignor, cluster)?;
@@ -117,6 +121,7 @@ impl Classic {
         if !round.skip {
             return Ok(assignments);
         }
+        self.check = Some(now);
         let own = assignments.iter().find(|(member, _)| *member == self.identity.member);
         if let Some((_, bytes)) = own {
             let (own, _) = leader::assignment(bytes, &self.settings.group)?;

@@ -108,6 +108,7 @@ fn a_static_leader_that_comes_back_keeps_the_assignment() {
     trace.open.push(request);
     trace.synced(&[0, 1, 2, 3]);
     assert_eq!(trace.told(), ["assigned 0 1 2 3"]);
+    trace.described("Stable", &[("i-2", &[0, 1, 2, 3])]);
     assert!(trace.waiting().is_empty());
     // It looks after the topics of the group.
     trace.group.handle_metadata(trace.now, &cluster(&[("t", 5)]));
@@ -146,9 +147,43 @@ fn a_static_leader_that_an_old_coordinator_does_not_tell_so_looks_after_its_topi
     });
     trace.synced(&[0]);
     assert_eq!(trace.told(), ["assigned 0"]);
+    trace.described("Stable", &[("i-2", &[0]), ("other", &[1, 2, 3])]);
     assert!(trace.waiting().is_empty());
     trace.group.handle_metadata(trace.now, &cluster(&[("t", 5)]));
     assert_eq!(trace.waiting(), ["join"]);
+}
+
+#[test]
+fn partitions_that_a_topic_gained_while_its_static_leader_was_away_were_nobodys() {
+    for told in [true, false] {
+        let mut trace = Trace::new(Settings { instance: Some("i".into()), ..eager() });
+        trace.find();
+        let member = |id: &'static str| {
+            JoinGroupResponseMember::default()
+                .with_member_id(id.into())
+                .with_group_instance_id(None)
+                .with_metadata(subscription(&["t"], &[], -1))
+        };
+        trace.join_as(ErrorCode::NONE, |answer| {
+            let answer = answer.with_generation_id(7).with_member_id("i-2".into());
+            match told {
+                true => answer
+                    .with_leader("i-2".into())
+                    .with_skip_assignment(true)
+                    .with_members(vec![member("i-2"), member("other")]),
+                false => answer.with_leader("i-1".into()),
+            }
+        });
+        trace.synced(&[0, 1]);
+        assert_eq!(trace.told(), ["assigned 0 1"]);
+        // Not while others move, and again when nobody answers.
+        trace.described("PreparingRebalance", &[]);
+        trace.pass(2 * SECOND);
+        trace.break_off("describe");
+        trace.pass(2 * SECOND);
+        trace.described("Stable", &[("i-2", &[0, 1]), ("other", &[2])]);
+        assert_eq!(trace.told(), ["revoke 0 1"], "partition 3 is nobody's");
+    }
 }
 
 /// A session of 6 s on a cluster of three nodes, and the heartbeat that is due is with node 1, which hangs.

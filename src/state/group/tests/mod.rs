@@ -9,6 +9,7 @@ mod timers;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -17,8 +18,8 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
 use kafka_protocol::messages::{
-    BrokerId, FindCoordinatorResponse, GroupId, HeartbeatResponse, JoinGroupResponse, LeaveGroupResponse,
-    OffsetCommitResponse, OffsetFetchResponse, SyncGroupResponse, TopicName,
+    BrokerId, DescribeGroupsResponse, FindCoordinatorResponse, GroupId, HeartbeatResponse, JoinGroupResponse,
+    LeaveGroupResponse, OffsetCommitResponse, OffsetFetchResponse, SyncGroupResponse, TopicName,
 };
 use uuid::Uuid;
 
@@ -146,6 +147,7 @@ impl Trace {
         let name = |request: &Request| match request.what {
             What::Find(_) => "find",
             What::Probe(_) => "probe",
+            What::Describe(_) => "describe",
             What::Join(_) => "join",
             What::Sync(_) => "sync",
             What::Heartbeat(_) => "heartbeat",
@@ -258,6 +260,21 @@ impl Trace {
 
     fn synced(&mut self, partitions: &[i32]) {
         self.sync_as(ErrorCode::NONE, assignment(partitions));
+    }
+
+    /// The whole group as its coordinator has it, all members subscribed to `t`.
+    fn described(&mut self, state: &'static str, members: &[(&'static str, &[i32])]) {
+        let request = self.take("describe");
+        let member = |(id, partitions): &(&'static str, &[i32])| {
+            DescribedGroupMember::default()
+                .with_member_id((*id).into())
+                .with_member_metadata(subscription(&["t"], &[], -1))
+                .with_member_assignment(assignment(partitions))
+        };
+        let group = DescribedGroup::default()
+            .with_group_state(state.into())
+            .with_members(members.iter().map(member).collect());
+        self.answer(&request, Answer::Describe(DescribeGroupsResponse::default().with_groups(vec![group])));
     }
 
     fn beats(&mut self, code: ErrorCode) {
