@@ -55,6 +55,8 @@ pub(super) struct Conditions {
     faults: Vec<(u64, LinkFault)>,
     /// Links with a lower number are reset.
     cut_below: u64,
+    /// And those that have carried a request with this API key.
+    cut_carrying: Vec<(u64, i16)>,
 }
 
 impl Conditions {
@@ -76,9 +78,13 @@ impl Conditions {
 
     pub(super) fn lift(&mut self, number: u64) {
         let Some(at) = self.faults.iter().position(|(struck, _)| *struck == number) else { return };
-        if let (_, LinkFault::Hold(Hold { late: false, old_only, .. })) = self.faults.swap_remove(at) {
+        let fault = self.faults.swap_remove(at).1;
+        if let LinkFault::Hold(Hold { late: false, old_only, carrying, .. }) = fault {
             let below = if old_only { number } else { self.number() };
-            self.cut_below = self.cut_below.max(below);
+            match carrying {
+                Some(api_key) => self.cut_carrying.push((below, api_key)),
+                None => self.cut_below = self.cut_below.max(below),
+            }
         }
     }
 
@@ -86,8 +92,9 @@ impl Conditions {
         self.faults.iter().any(|(_, fault)| *fault == LinkFault::Refuse)
     }
 
-    pub(super) fn cuts(&self, link: u64) -> bool {
-        link < self.cut_below
+    pub(super) fn cuts(&self, link: u64, carried: &Carried) -> bool {
+        let mut carrying = self.cut_carrying.iter();
+        link < self.cut_below || carrying.any(|(below, api_key)| link < *below && carried.has(*api_key))
     }
 
     pub(super) fn holds(&self, link: u64, way: Way, carried: &Carried) -> bool {

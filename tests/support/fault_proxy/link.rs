@@ -49,7 +49,7 @@ pub(super) async fn forward(line: &Line, number: u64, mut client: TcpStream, mut
             }
         };
         tokio::select! {
-            _ = conditions.wait_for(|now| now.cuts(number)) => End::Reset,
+            _ = conditions.wait_for(|now| now.cuts(number, &link.carried)) => End::Reset,
             end = requests => end,
             end = link.carry(Way::Answers, from_node, to_client) => end,
         }
