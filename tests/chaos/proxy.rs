@@ -14,7 +14,7 @@ const QUIET: Duration = Duration::from_millis(150);
 /// Something must happen within this time.
 const SOON: Duration = Duration::from_secs(20);
 
-const HOLD: Hold = Hold { requests: true, answers: true, old_only: false, late: false };
+const HOLD: Hold = Hold { requests: true, answers: true, old_only: false, carrying: None, late: false };
 
 /// A proxy before an echoing node, and what the node receives, connection after connection.
 struct Bench {
@@ -167,6 +167,26 @@ async fn held_requests_arrive_late_although_their_client_has_gone() {
     bench.proxy.lift(struck);
     assert_eq!(bench.received.recv().await.unwrap(), b"late");
     assert_eq!(bench.proxy.passed().late_bytes, 4);
+}
+
+#[tokio::test]
+async fn links_are_held_that_have_carried_a_certain_request() {
+    let bench = Bench::new().await;
+    let (mut fetches, mut produces) = (bench.connect().await, bench.connect().await);
+    // Length, API key and two bytes more, twice, in pieces that end anywhere.
+    for piece in [&[0, 0, 0][..], &[4, 0, 18, 9, 9, 0, 0, 0, 4, 0], &[1, 9, 9]] {
+        echo(&mut fetches, piece).await.unwrap();
+    }
+    echo(&mut produces, &[0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 4, 0, 1 << 6]).await.unwrap();
+    let struck = bench.strike(LinkFault::Hold(Hold { old_only: true, carrying: Some(1), ..HOLD }));
+    fetches.write_all(b"unheard").await.unwrap();
+    assert!(is_silent(&mut fetches).await);
+    echo(&mut produces, b"others pass").await.unwrap();
+    // One that carries it later is new.
+    echo(&mut bench.connect().await, &[0, 0, 0, 4, 0, 1, 9, 9]).await.unwrap();
+    bench.proxy.lift(struck);
+    assert!(tokio::time::timeout(SOON, fetches.read_u8()).await.unwrap().is_err());
+    echo(&mut produces, b"still there").await.unwrap();
 }
 
 #[tokio::test]

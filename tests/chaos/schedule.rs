@@ -88,7 +88,7 @@ impl Schedule {
         let kind = self.links.draw(&mut self.random);
         let random = &mut self.random;
         let mut pick = |from: usize, to: usize| random.random_range(from..to);
-        let hold = Hold { requests: true, answers: true, old_only: false, late: false };
+        let hold = Hold { requests: true, answers: true, old_only: false, carrying: None, late: false };
         let delay = |way, by: usize| LinkFault::Delay {
             way,
             by: Duration::from_millis(by as u64),

@@ -84,3 +84,17 @@ async fn a_reply_behind_a_connection_that_had_fallen_silent_was_not_seen_for_thi
     assert_eq!(reply.unwrap().value(), b"4");
     assert!(start.elapsed() < Duration::from_secs(7), "{:?}", start.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_was_perhaps_written_was_given_up_as_its_leader_had_lost_what_it_knew() {
+    // Found by tests/scenarios, L: after an unclean election each reply that was on its way was given up, and its caller waited in vain.
+    let stage = Stage::in_memory(1).await;
+    let responder = stage.adder().await;
+    let requester = stage.requester().await;
+    assert_eq!(requester.request("sum", "1,2").await.unwrap().value(), b"3");
+    let fault = || Fault::on(Api::PRODUCE).topic(REPLIES).times(1);
+    stage.broker.faults().add(fault().cut());
+    stage.broker.faults().add(fault().error(milena::ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER));
+    assert_eq!(requester.request("sum", "2,2").timeout(LONG).await.unwrap().value(), b"4");
+    assert_eq!(responder.metrics().lost, 0);
+}

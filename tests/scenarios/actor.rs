@@ -1,15 +1,16 @@
 //! A caller or a responder, which this test is itself when it is started as a process with arguments.
 use std::collections::HashMap;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::time::Duration;
 
 use milena::{
     AnswerStream, Answers, Client, IntoAnswers as _, Refusal, ReplyAllocator, ReplyGroup, Request, Requester,
 };
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use crate::links::lead;
 use crate::now;
 
 /// The environment variable with the arguments, a line each: those on the command line are the test runner's.
@@ -39,14 +40,21 @@ fn tell(line: String) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Resolves at the end of standard input.
-fn end_of_input() -> oneshot::Receiver<()> {
-    let (ended, end) = oneshot::channel();
+/// The lines of standard input, until its end.
+fn input() -> UnboundedReceiver<String> {
+    let (heard, lines) = unbounded_channel();
     std::thread::spawn(move || {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        let _ = ended.send(());
+        // Nobody listens to one that has ended.
+        let _ = std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| heard.send(line));
     });
-    end
+    lines
+}
+
+/// So many ticks a second.
+fn paced(rate: u64) -> Interval {
+    let mut pace = interval(Duration::from_micros(1_000_000 / rate));
+    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    pace
 }
 
 fn number(args: &Arguments, name: &str, default: u64) -> u64 {
@@ -54,13 +62,18 @@ fn number(args: &Arguments, name: &str, default: u64) -> u64 {
 }
 
 async fn client(args: &Arguments) -> Client {
-    let builder = Client::builder().bootstrap(&args["bootstrap"]).unwrap().client_id(&*args["name"]);
+    let mut builder = Client::builder().bootstrap(&args["bootstrap"]).unwrap().client_id(&*args["name"]);
+    if let Some(links) = args.get("links") {
+        builder = builder.connector(lead(links));
+    }
+    builder = builder.request_timeout(Duration::from_millis(number(args, "request_timeout", 30_000)));
     builder.metadata_max_age(Duration::from_secs(10)).build().await.unwrap()
 }
 
 async fn requester(args: &Arguments, client: &Client) -> Requester {
     let mut builder = client.requester().reply_topic(&*args["replies"]).create_reply_topic(false);
     builder = builder.max_in_flight(number(args, "limit", 10_000) as usize);
+    builder = builder.wait_for_room(number(args, "wait", 1) == 1);
     let group = |name: &str| {
         let group = ReplyGroup::new(name).session_timeout(Duration::from_secs(6));
         group.heartbeat_interval(Duration::from_millis(500))
@@ -79,7 +92,7 @@ fn scatter(seed: u64) -> u64 {
     (mixed ^ mixed >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53) >> 11
 }
 
-/// Calls at an even pace until its input ends, then waits for what is in flight.
+/// Calls at an even pace, of which its input may name another, until its input ends; then waits for what is in flight.
 async fn call(args: Arguments) {
     let client = client(&args).await;
     let requester = requester(&args, &client).await;
@@ -90,15 +103,19 @@ async fn call(args: Arguments) {
     let (work, timeout) = (number(&args, "work", 20), number(&args, "timeout", 30_000));
     let (race, items) = (number(&args, "race", 0), number(&args, "items", 0));
     let salt = name.bytes().fold(0u64, |salt, byte| salt * 31 + u64::from(byte));
-    let mut pace = interval(Duration::from_micros(1_000_000 / number(&args, "rate", 20)));
-    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let (mut end, mut calls) = (end_of_input(), JoinSet::new());
-    for number in 0..most {
-        tokio::select! {
-            biased;
-            // Who is to make a certain number of calls makes them.
-            _ = &mut end, if most == u64::MAX => break,
-            _ = pace.tick() => {}
+    let mut pace = paced(number(&args, "rate", 20));
+    let (mut input, mut calls) = (input(), JoinSet::new());
+    'calls: for number in 0..most {
+        loop {
+            tokio::select! {
+                biased;
+                // Who is to make a certain number of calls makes them.
+                told = input.recv(), if most == u64::MAX => match told {
+                    Some(rate) => pace = paced(rate.parse().unwrap()),
+                    None => break 'calls,
+                },
+                _ = pace.tick() => break,
+            }
         }
         while calls.try_join_next().is_some() {}
         let chance = scatter(salt ^ number << 20);
@@ -198,11 +215,11 @@ async fn answer(args: Arguments) {
     let builder = client.responder(&args["group"]).on_request(&*args["requests"], handler);
     // Others take over before their callers' deadlines.
     let builder = builder.consumer(|consumer| consumer.session_timeout(Duration::from_secs(6)));
+    let builder = builder.clock_skew(Duration::from_millis(number(&args, "skew", 1_000)));
     let responder = builder.concurrency(number(&args, "limit", 4_096) as usize).start().await.unwrap();
     tell(format!("ready {}", now()));
-    // The end of the input; a sender that is gone means the same.
-    let _ = end_of_input().await;
+    while input().recv().await.is_some() {}
     responder.close().await;
-    tell("closed 0 0 0 0".to_owned());
+    tell(format!("closed 0 0 0 0 {}", responder.metrics().lost));
     client.close().await;
 }

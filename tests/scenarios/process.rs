@@ -1,5 +1,5 @@
 //! An actor, as a process.
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::actor::ARGUMENTS;
 use crate::book::Book;
+use crate::links::Links;
 use crate::now;
 
 /// A start takes well below a second; a machine with much else to do was seen to need many.
@@ -20,6 +21,8 @@ pub(crate) struct Process {
     ready: Arc<(Mutex<Option<u64>>, Condvar)>,
     book: Arc<Book>,
     began: u64,
+    /// If they are its own.
+    pub(crate) links: Option<Links>,
 }
 
 impl Process {
@@ -58,6 +61,7 @@ impl Process {
             ready,
             book: book.clone(),
             began,
+            links: None,
         }
     }
 
@@ -83,6 +87,23 @@ impl Process {
     pub(crate) fn resume(&self) {
         self.signal("CONT");
         self.book.is_back(&self.name);
+    }
+
+    /// It calls so many times a second from now on.
+    pub(crate) fn call_at(&mut self, rate: u64) {
+        let stdin = self.stdin.as_mut().expect("an open standard input");
+        writeln!(stdin, "{rate}").expect("a process that reads");
+    }
+
+    pub(crate) fn links(&self) -> &Links {
+        self.links.as_ref().expect("links of its own")
+    }
+
+    /// Bytes that it holds in memory now.
+    pub(crate) fn memory(&self) -> u64 {
+        let pid = self.child.id().to_string();
+        let told = Command::new("ps").args(["-o", "rss=", "-p", &pid]).output().expect("ps").stdout;
+        String::from_utf8_lossy(&told).trim().parse::<u64>().expect("kilobytes") << 10
     }
 
     /// Tells it to end, and lets it.

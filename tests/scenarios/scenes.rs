@@ -2,7 +2,9 @@
 use std::time::{Duration, Instant};
 
 use crate::book::Verdict;
-use crate::kafka::NEWEST;
+use crate::kafka::{NEWEST, TopicSpec};
+use crate::links::Kind;
+use crate::process::Process;
 use crate::stage::Stage;
 use crate::{SECOND, now};
 
@@ -154,6 +156,56 @@ fn deleted(length: Length) -> Option<Verdict> {
     Some(stage.end())
 }
 
+/// R: of some processes the connections of one kind become black holes: they stay open, nothing passes and nobody is told, for longer than
+/// a call has time. It is noticed, and what was on them goes on on new ones.
+fn silence(length: Length, kind: Kind, who: fn(&mut Stage) -> &mut Vec<Process>) -> Option<Verdict> {
+    let mut stage = Stage::new(1, 6)?;
+    for (name, value) in [("slow", 0), ("timeout", 12_000)] {
+        stage.tell(name, value);
+    }
+    // What a producer waits for an answer, it waits on a connection that may be dead.
+    if matches!(kind, Kind::Produce) {
+        stage.tell("request_timeout", 4_000);
+    }
+    stage.own_links = true;
+    stage.respond(2);
+    stage.come(length.pick(3, 5));
+    let mut slowest = 0;
+    for _ in 0..length.pick(1, 5) {
+        stage.pass(1.0);
+        let silences: Vec<_> = who(&mut stage).iter().map(|process| process.links().silence(kind)).collect();
+        stage.pass(7.0);
+        let noticed = now();
+        stage.pass(6.0);
+        let calm = noticed..now();
+        slowest = stage.book.times(&calm).last().copied().max(Some(slowest)).unwrap_or_default();
+        stage.book.calm(calm);
+        for (process, silence) in who(&mut stage).iter().zip(silences) {
+            process.links().end(silence);
+        }
+    }
+    stage.pass(1.0);
+    println!("once it was noticed, the slowest call took {} ms", slowest / 1_000);
+    let mut verdict = stage.end();
+    // The deadlines leave time enough to notice it.
+    if verdict.timed_out > 0 {
+        verdict.findings.push(format!("{} calls timed out", verdict.timed_out));
+    }
+    Some(verdict)
+}
+
+fn silent_replies(length: Length) -> Option<Verdict> {
+    silence(length, Kind::Fetch, |stage| &mut stage.callers)
+}
+
+fn silent_asking(length: Length) -> Option<Verdict> {
+    silence(length, Kind::Produce, |stage| &mut stage.callers)
+}
+
+fn silent_requests(length: Length) -> Option<Verdict> {
+    silence(length, Kind::Fetch, |stage| &mut stage.responders)
+}
+
 /// T: streams, while callers and responders leave in good order.
 fn streams(length: Length) -> Option<Verdict> {
     let mut stage = Stage::new(3, 6)?;
@@ -224,6 +276,49 @@ fn races(length: Length) -> Option<Verdict> {
     Some(stage.end())
 }
 
+/// L: replies that were read are truncated away, as a node takes over that has not got them, and others take their offsets.
+fn truncated(length: Length) -> Option<Verdict> {
+    let configs = [("min.insync.replicas", "1"), ("unclean.leader.election.enable", "true")];
+    let spec = TopicSpec { assignment: &[&[1, 2], &[1, 2]], configs: &configs, ..TopicSpec::default() };
+    let mut stage = Stage::with(3, &spec)?;
+    stage.log_is_cut = true;
+    stage.grace = 5 * SECOND;
+    stage.tell("timeout", 45_000);
+    stage.tell("rate", 50);
+    stage.respond(1);
+    stage.come(3);
+    let faults = stage.cluster.faults();
+    let rounds = length.pick(1, 20);
+    for round in 0..rounds {
+        let (leader, behind) = if round % 2 == 0 { (1, 2) } else { (2, 1) };
+        faults.pause(behind);
+        stage.wait_for_replicas("a replica that has fallen behind", |leads, in_sync| {
+            (leads, in_sync) == (leader, &[leader])
+        });
+        // Replies that nobody else has.
+        stage.pass(1.0);
+        // One looks again only when there are more replies than it had read: nothing but the epoch shows that they are others.
+        let late = (round % 3 == 2).then_some(round / 3 % 3);
+        faults.kill(leader);
+        if let Some(caller) = late {
+            stage.callers[caller].stop();
+        }
+        faults.resume(behind);
+        stage.wait_for_replicas("a leader that has fallen behind", |leads, _| leads == behind);
+        stage.pass(3.0);
+        if let Some(caller) = late {
+            stage.callers[caller].resume();
+        }
+        faults.restart(leader);
+        faults.wait_until_healed();
+        stage.pass(0.5);
+    }
+    let verdict = stage.end();
+    drop(faults);
+    assert!(verdict.vanished > rounds, "little was truncated away that had been read");
+    Some(verdict)
+}
+
 /// M: eight callers on three partitions, and then on twelve.
 fn growth(length: Length) -> Option<Verdict> {
     let mut stage = Stage::new(1, 3)?;
@@ -235,6 +330,60 @@ fn growth(length: Length) -> Option<Verdict> {
     stage.come(2);
     stage.pass(length.pick(3.0, 25.0));
     Some(stage.end())
+}
+
+/// O: callers ask ten times as often as a responder can answer, with room for so many calls in flight. One of them waits for room, the other
+/// is told that there is none. Memory does not grow, and afterwards calls are as quick as before.
+fn overload(length: Length) -> Option<Verdict> {
+    let mut stage = Stage::new(1, 4)?;
+    // Eight handlers of 20 ms on average. What nobody waits for any more is skipped: there is one clock.
+    let (calm, offered, timeout) = (50, 2_000, length.pick(3, 8));
+    stage.respond_as(1, &[("limit", "8".to_owned()), ("skew", "0".to_owned())]);
+    for (name, value) in [("slow", 0), ("work", 40), ("rate", calm), ("timeout", timeout * 1_000)] {
+        stage.tell(name, value);
+    }
+    stage.tell("limit", length.pick(200, 1_000));
+    for wait in [1, 0] {
+        stage.tell("wait", wait);
+        stage.come(1);
+    }
+    let quiet = |stage: &Stage| {
+        let from = now();
+        stage.pass(length.pick(2.0, 5.0));
+        let times = stage.book.times(&(from..now()));
+        [500, 900].map(|per_mille| Duration::from_micros(times[times.len() * per_mille / 1_000]))
+    };
+    let memory = |stage: &Stage| {
+        [&stage.callers[0], &stage.callers[1], &stage.responders[0]].map(|process| process.memory() >> 10)
+    };
+    let (before, mut held) = (quiet(&stage), vec![memory(&stage)]);
+    stage.callers.iter_mut().for_each(|caller| caller.call_at(offered));
+    for _ in 0..length.pick(4, 60) {
+        stage.pass(1.0);
+        held.push(memory(&stage));
+    }
+    stage.callers.iter_mut().for_each(|caller| caller.call_at(calm));
+    stage.pass(timeout as f64 + 0.5);
+    let after = quiet(&stage);
+    println!("p50 and p90 of a call: {before:?} before and {after:?} after");
+    // What waits for room is the application's own.
+    for (at, (who, more)) in
+        [("waits for room", 100_000), ("does not", 20_000), ("answers", 30_000)].iter().enumerate()
+    {
+        let peak = |held: &[[u64; 3]]| held.iter().map(|held| held[at]).max().unwrap_or_default();
+        let (calm, first, second) =
+            (held[0][at], peak(&held[..held.len() / 2]), peak(&held[held.len() / 2..]));
+        println!("memory of the one that {who}: {calm} kB, then up to {first}, then up to {second}");
+        assert!(second < calm + more, "it needs memory");
+        assert!(
+            length == Length::Share || second < first + first / 10 + 2_000,
+            "it needs more and more memory"
+        );
+    }
+    let verdict = stage.end();
+    assert!(verdict.rejected > 0 && verdict.timed_out > 0, "that was no overload");
+    assert!((0..2).all(|at| after[at] < before[at] * 2 + SECOND / 20), "it is slow afterwards");
+    Some(verdict)
 }
 
 /// P: futures are dropped half-way.
@@ -262,8 +411,13 @@ const SCENARIOS: &[Scenario] = &[
     ("I, S responders killed", responders),
     ("J races", races),
     ("K deleted records", deleted),
+    ("L truncated replies", truncated),
     ("M growth", growth),
+    ("O overload", overload),
     ("P dropped futures", dropped),
+    ("R replies fetched in silence", silent_replies),
+    ("R calls sent in silence", silent_asking),
+    ("R requests fetched in silence", silent_requests),
     ("T streams", streams),
 ];
 
@@ -291,6 +445,8 @@ fn a_share_of_the_scenarios() {
         "I, S responders killed",
         "J races",
         "K deleted records",
+        "O overload",
+        "R replies fetched in silence",
         "T streams",
     ] {
         play(name, Length::Share);

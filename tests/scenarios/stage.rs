@@ -8,7 +8,8 @@ use milena::{Client, Offset};
 
 use crate::book::{Book, Verdict};
 use crate::kafka::TopicSpec;
-use crate::kafka::{Cluster, NEWEST, let_pass, shared};
+use crate::kafka::{Cluster, NEWEST, let_pass, shared, wait_for};
+use crate::links::Links;
 use crate::process::Process;
 
 /// A reply that is in the log so long before its deadline must be handed over.
@@ -21,38 +22,45 @@ pub(crate) struct Stage {
     pub(crate) partitions: i32,
     pub(crate) callers: Vec<Process>,
     pub(crate) responders: Vec<Process>,
-    book: Arc<Book>,
+    pub(crate) book: Arc<Book>,
     /// What callers are told besides where they are.
     pub(crate) manner: Vec<(&'static str, String)>,
     next: usize,
     pub(crate) starts: Vec<u64>,
     pub(crate) grace: Duration,
-    /// Some of it was deleted.
+    /// Some of it was deleted, or truncated away.
     pub(crate) log_is_cut: bool,
+    /// Those that come from now on have links of their own.
+    pub(crate) own_links: bool,
 }
 
 impl Stage {
     /// `None` where there is no Kafka.
     pub(crate) fn new(nodes: usize, partitions: i32) -> Option<Self> {
+        let in_sync = [("min.insync.replicas", if nodes > 2 { "2" } else { "1" })];
+        let replication = nodes as i16;
+        let spec = TopicSpec { partitions, replication, configs: &in_sync, ..TopicSpec::default() };
+        Self::with(nodes, &spec)
+    }
+
+    /// With a reply topic like this, but for its name.
+    pub(crate) fn with(nodes: usize, spec: &TopicSpec<'_>) -> Option<Self> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let cluster = shared(NEWEST, nodes)?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = |what: &str| format!("{what}-{}-{number}", std::process::id());
         let (requests, replies) = (name("requests"), name("replies"));
-        let in_sync = if nodes > 2 { "2" } else { "1" };
-        let create = |name: &str, partitions, configs: &[(&str, &str)]| {
-            let replication = nodes as i16;
-            cluster.create_topic(&TopicSpec {
-                name,
-                partitions,
-                replication,
-                configs,
-                ..TopicSpec::default()
-            });
-        };
-        create(&requests, 6, &[("min.insync.replicas", in_sync)]);
+        cluster.create_topic(&TopicSpec {
+            name: &requests,
+            partitions: 6,
+            replication: nodes as i16,
+            configs: &[("min.insync.replicas", if nodes > 2 { "2" } else { "1" })],
+            ..TopicSpec::default()
+        });
         let stamped = ("message.timestamp.type", "LogAppendTime");
-        create(&replies, partitions, &[stamped, ("min.insync.replicas", in_sync)]);
+        let configs = [spec.configs, &[stamped]].concat();
+        cluster.create_topic(&TopicSpec { name: &replies, configs: &configs, ..*spec });
+        let partitions = spec.partitions.max(spec.assignment.len() as i32);
         Some(Self {
             cluster,
             requests,
@@ -66,6 +74,7 @@ impl Stage {
             starts: Vec::new(),
             grace: GRACE,
             log_is_cut: false,
+            own_links: false,
         })
     }
 
@@ -86,7 +95,11 @@ impl Stage {
             ("group", format!("{}-responders", self.requests)),
         ];
         args.extend_from_slice(more);
-        Process::start(&name, &args, &self.book)
+        let links = self.own_links.then(|| Links::new(&self.cluster.ports()));
+        args.extend(links.iter().map(|links| ("links", links.describe())));
+        let mut process = Process::start(&name, &args, &self.book);
+        process.links = links;
+        process
     }
 
     /// Starts callers side by side and waits until all of them call. If nothing else was told, every other one has its reply partition chosen in
@@ -106,7 +119,12 @@ impl Stage {
     }
 
     pub(crate) fn respond(&mut self, count: usize) {
-        let come: Vec<_> = (0..count).map(|_| self.start("responder", &[])).collect();
+        self.respond_as(count, &[]);
+    }
+
+    /// Starts responders side by side that are told this as well.
+    pub(crate) fn respond_as(&mut self, count: usize, manner: &[(&'static str, String)]) {
+        let come: Vec<_> = (0..count).map(|_| self.start("responder", manner)).collect();
         for process in &come {
             process.wait_until_ready();
         }
@@ -162,6 +180,17 @@ impl Stage {
             client.close().await;
             log
         })
+    }
+
+    /// Waits until all reply partitions have a leader and replicas in sync like that.
+    pub(crate) fn wait_for_replicas(&self, what: &str, suits: impl Fn(i32, &[i32]) -> bool) {
+        wait_for(what, Duration::from_secs(60), || {
+            let topology = self.cluster.topology(&[&self.replies])?;
+            let partitions = &topology.topics[0].partitions;
+            let is_there = partitions.iter().all(|found| suits(found.leader, &found.in_sync));
+            let states = partitions.iter().map(|found| (found.leader, &found.in_sync));
+            if is_there { Ok(()) } else { Err(format!("{:?}", states.collect::<Vec<_>>())) }
+        });
     }
 
     /// The reply topic gets more partitions.

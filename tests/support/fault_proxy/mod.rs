@@ -1,7 +1,7 @@
 //! A TCP proxy that does to connections what networks do: it cuts, delays, throttles, slices, holds and refuses them.
 //!
-//! It knows nothing of Kafka: a listener for each node, and bytes that are forwarded. A client is led through it by
-//! [`FaultProxy::connector`], so the nodes' own links stay whole.
+//! All that it knows of Kafka is where a request has its API key: a listener for each node, and bytes that are forwarded. A client is
+//! led through it by [`FaultProxy::connector`], so the nodes' own links stay whole.
 mod fault;
 mod link;
 
@@ -80,15 +80,12 @@ impl FaultProxy {
 
     /// Leads connections to the nodes through the proxy, and all others straight to their goal.
     pub fn connector(&self) -> Connector {
-        let ports: HashMap<u16, u16> = self.lines.iter().map(|line| (line.node, line.port)).collect();
-        Connector::new(move |host, port| {
-            let port = ports.get(&port).copied().unwrap_or(port);
-            async move {
-                let stream = TcpStream::connect((host, port)).await?;
-                stream.set_nodelay(true)?;
-                Ok(stream)
-            }
-        })
+        connector(self.ports())
+    }
+
+    /// For each node its port and that of the proxy before it.
+    pub fn ports(&self) -> HashMap<u16, u16> {
+        self.lines.iter().map(|line| (line.node, line.port)).collect()
     }
 
     /// Something happens to the links of the node at this place.
@@ -147,4 +144,16 @@ impl Line {
             link::forward(&self, number, client, node).await;
         }
     }
+}
+
+/// Leads connections to the first port of each pair to the second, for a client that may be in another process than the proxy.
+pub fn connector(ports: HashMap<u16, u16>) -> Connector {
+    Connector::new(move |host, port| {
+        let port = ports.get(&port).copied().unwrap_or(port);
+        async move {
+            let stream = TcpStream::connect((host, port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        }
+    })
 }
