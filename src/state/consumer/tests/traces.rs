@@ -366,7 +366,7 @@ fn a_former_leader_was_asked_for_a_position_of_a_newer_one_and_all_was_read_agai
 fn what_comes_when_the_end_was_seen_was_written_after_that_whatever_clocks_say() {
     let mut world = World::new(1, 1, settings());
     let begin = world.now;
-    let mut after = |world: &mut World| {
+    let after = |world: &mut World| {
         let Some(Handover::Batch(taken)) = world.machine.take(world.now) else { panic!("no batch") };
         world.offsets();
         taken.after.map(|after| after - begin)
