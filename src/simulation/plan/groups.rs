@@ -123,11 +123,12 @@ impl Plan {
         Some(Terms { group, habits, reading, listening, work })
     }
 
-    /// How long a group may take, when nothing goes wrong any more, until everybody has what is his.
+    /// How long a group may take, when nothing goes wrong any more, until everybody has what is his. That a topic has grown is seen when
+    /// the metadata is too old.
     pub(in super::super) fn settling(&self) -> Duration {
         let group = self.group.map_or(Duration::ZERO, |group| {
             group.session_timeout + 2 * group.rebalance_timeout + group.max_poll_interval
         });
-        group + 3 * self.request_timeout + Duration::from_secs(60)
+        group + self.metadata_max_age + 3 * self.request_timeout + Duration::from_secs(60)
     }
 }
