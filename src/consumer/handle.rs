@@ -159,7 +159,8 @@ impl ConsumerHandle {
         }
     }
 
-    /// Where the batch ends that could not be read, if the partition halted at one and its end can be told.
+    /// Where there is more to read behind what the partition halted at, if that can be told: the end of a batch that could not be read, or where
+    /// the log differs from what was read.
     pub(crate) fn behind(&self, partition: &TopicPartition) -> Option<i64> {
         self.shared.lock().machine.behind(partition)
     }

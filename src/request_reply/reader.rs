@@ -334,7 +334,8 @@ pub(super) async fn read(guard: EndAll, mut consumer: Consumer, backoff: Backoff
         let (Some(topic), Some(partition)) = (error.topic(), error.partition()) else { continue };
         let partition = TopicPartition::new(topic, partition);
         let to = match error.kind() {
-            ErrorKind::Position => GoOn::Before,
+            // Where the log was truncated, it is known from where on it is another.
+            ErrorKind::Position => consumer.behind(&partition).map_or(GoOn::Before, GoOn::At),
             // What cannot be read cannot answer a call. Later replies can.
             ErrorKind::Corrupt | ErrorKind::Unsupported => {
                 shared.state().unreadable += 1;

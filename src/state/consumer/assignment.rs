@@ -244,7 +244,7 @@ impl Consumer {
         }
     }
 
-    /// Where the batch ends that the partition halted at, as far as that can be told.
+    /// Where there is more to read behind what the partition halted at, as far as that can be told.
     pub(crate) fn behind(&self, name: &TopicPartition) -> Option<i64> {
         self.partitions.get(self.slot(name.topic(), name.partition())?)?.as_ref()?.behind
     }

@@ -447,11 +447,11 @@ impl Consumer {
         );
         let position = partition.position.min(end.max(0));
         self.lose_position(now, slot, ResetReason::Truncated, text);
-        if let Some(partition) = self.partition_mut(slot)
-            && !matches!(partition.state, State::Halted(_))
-            && end >= 0
-        {
-            // What both logs share was read; on from where they part.
+        let Some(partition) = self.partition_mut(slot).filter(|_| end >= 0) else { return };
+        // What both logs share was read; on from where they part.
+        if matches!(partition.state, State::Halted(_)) {
+            partition.behind = Some(position);
+        } else {
             partition.seek(version, Offset::At(position));
             partition.epoch = epoch;
             partition.ahead_epoch = epoch;

@@ -80,7 +80,7 @@ pub(super) struct Partition {
     pub(super) failures: u32,
     /// Times the batch at the position was found damaged.
     pub(super) damaged: u32,
-    /// The offset behind the batch that it halted at.
+    /// Of one that has halted: the offset behind the batch that it halted at, or where the log begins to differ from what was read.
     pub(super) behind: Option<i64>,
     /// Whether a lasting error was reported since the last success.
     pub(super) reported: bool,

@@ -390,3 +390,16 @@ fn what_comes_when_the_end_was_seen_was_written_after_that_whatever_clocks_say()
     world.answer(1, 1);
     assert_eq!(after(&mut world), None, "it was there before");
 }
+
+#[test]
+fn who_decides_where_to_go_on_is_told_from_where_on_a_truncated_log_differs() {
+    let mut world = World::new(1, 1, Settings { reset: OffsetReset::None, ..settings() });
+    world.nodes.append(0, 10);
+    world.answer(1, 0);
+    assert_eq!(world.next().unwrap().unwrap().1, (0..10).collect::<Vec<_>>());
+    world.answer_with(1, 0, PartitionData { diverging: Some((0, 4)), ..data(0) });
+    assert_eq!(world.next().unwrap().unwrap_err().kind(), ErrorKind::Position);
+    assert_eq!(world.machine.behind(&tp(0)), Some(4));
+    world.machine.seek(&tp(0), Offset::At(4));
+    assert_eq!(world.machine.behind(&tp(0)), None);
+}
