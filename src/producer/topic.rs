@@ -100,6 +100,11 @@ impl ProducerTopic {
         })
     }
 
+    /// As [`ProducerTopic::send`], if that takes no waiting whatever.
+    pub(crate) fn send_at_once(&self, record: &Record<'_>) -> Option<Delivery> {
+        self.append_open(record).or_else(|| self.append(record, &mut 0).ok())
+    }
+
     fn shared(&self) -> &Shared {
         &self.owner.shared
     }

@@ -35,12 +35,27 @@ impl Envelope {
         key: Option<&[u8]>,
         attempt: u32,
     ) -> Result<Delivery> {
+        let head = self.head(key, attempt);
+        self.topic.send(record.headers(self.headers(&head))).await
+    }
+
+    /// The first attempt, if it takes no waiting whatever.
+    pub(super) fn send_at_once(&self, record: &Record<'_>, key: Option<&[u8]>) -> Option<Delivery> {
+        let head = self.head(key, 0);
+        self.topic.send_at_once(&record.clone().headers(self.headers(&head)))
+    }
+
+    fn head<'a>(&'a self, key: Option<&'a [u8]>, attempt: u32) -> RequestHead<'a> {
         let left = u64::try_from(self.expires.saturating_sub(self.clock.now())).unwrap_or(0);
         let head = RequestHead::new(&self.id, &self.address, self.expires, left);
-        let head = head.kind(self.kind).attempt(attempt).idempotency_key(key);
-        let headers = head.headers(self.dialect);
-        let headers = headers.iter().map(|&(name, value)| (name.as_bytes(), Some(value)));
-        self.topic.send(record.headers(headers)).await
+        head.kind(self.kind).attempt(attempt).idempotency_key(key)
+    }
+
+    fn headers<'a>(
+        &self,
+        head: &'a RequestHead<'_>,
+    ) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
+        head.headers(self.dialect).into_iter().map(|(name, value)| (name.as_bytes(), Some(value)))
     }
 }
 

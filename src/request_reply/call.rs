@@ -198,11 +198,14 @@ impl<'a> Call<'a> {
             let schedule = Schedule { attempts, every };
             waiting.attempts = Some(Box::new(Attempts::new(envelope.clone(), &record, key, schedule)));
         }
-        // Only the deadline, or an end of the requester, comes before it was sent.
-        let handed = tokio::select! {
-            biased;
-            outcome = &mut waiting.reply => Err(outcome),
-            handed = envelope.send(record, key, 0) => Ok(handed),
+        let handed = match envelope.send_at_once(&record, key) {
+            Some(delivery) => Ok(Ok(delivery)),
+            // Only the deadline, or an end of the requester, comes before it was sent. In a box: every call would have room for it.
+            None => tokio::select! {
+                biased;
+                outcome = &mut waiting.reply => Err(outcome),
+                handed = Box::pin(envelope.send(record, key, 0)) => Ok(handed),
+            },
         };
         match handed {
             Ok(Ok(delivery)) => waiting.delivered_to_producer(delivery),
@@ -292,23 +295,37 @@ pub(super) async fn enter<'a, R>(
     let now = || tokio::time::Instant::now().into_std();
     let deadline = now().checked_add(timeout).unwrap_or_else(|| now() + A_YEAR);
     let reply_topic = requester.reply_topic(topic)?;
-    let entered = async {
-        let place = inner.room.enter(size(record)).await?;
-        loop {
-            // Registered before it is sent: the reply may be there before the send returns.
-            let (waiter, replies) = waiter();
-            let sent = core.wall_clock();
-            if let Some(entered) = inner.shared.register(&reply_topic, topic, deadline, sent, waiter)? {
-                return Ok::<_, Error>((place, sent, replies, entered));
-            }
-            inner.opening.open(&reply_topic).await?;
+    let size = size(record);
+    let register = || {
+        // Before it is sent: the reply may be there before the send returns.
+        let (waiter, replies) = waiter();
+        let sent = core.wall_clock();
+        let registered = inner.shared.register(&reply_topic, topic, deadline, sent, waiter)?;
+        Ok::<_, Error>(registered.map(|registered| (sent, replies, registered)))
+    };
+    let at_once = match inner.room.try_enter(size) {
+        Some(place) => register()?.map(|entered| (place, entered)),
+        None => None,
+    };
+    let (place, (sent, replies, Registered { ticket, id, address, known })) = match at_once {
+        Some(entered) => entered,
+        None => {
+            let entering = async {
+                let place = inner.room.enter(size).await?;
+                loop {
+                    if let Some(entered) = register()? {
+                        return Ok::<_, Error>((place, entered));
+                    }
+                    inner.opening.open(&reply_topic).await?;
+                }
+            };
+            // In a box: every call would have room for it.
+            Box::pin(tokio::time::timeout_at(deadline.into(), entering)).await.map_err(|_| {
+                let what = "no room for the call, or its reply topic not ready,";
+                Error::new(ErrorKind::Timeout, format!("{what} within {timeout:?}")).on_topic(topic)
+            })??
         }
     };
-    let (place, sent, replies, Registered { ticket, id, address, known }) =
-        tokio::time::timeout_at(deadline.into(), entered).await.map_err(|_| {
-            let what = "no room for the call, or its reply topic not ready,";
-            Error::new(ErrorKind::Timeout, format!("{what} within {timeout:?}")).on_topic(topic)
-        })??;
     let left = deadline.saturating_duration_since(now()).as_millis();
     let envelope = Envelope {
         topic: inner.producer.topic(topic),

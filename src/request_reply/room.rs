@@ -24,28 +24,34 @@ impl Room {
     ///
     /// Cancel safe. Calls get room in the order in which they asked for it.
     pub(super) async fn enter(&self, bytes: usize) -> Result<Place<'_>> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.max_bytes);
-        let full = |error| match error {
-            TryAcquireError::Closed => Error::closed("requester"),
-            TryAcquireError::NoPermits => {
-                Error::new(ErrorKind::Full, "as many calls or bytes are in flight as may be").retriable(true)
-            }
-        };
+        let bytes = self.bounded(bytes);
+        if !self.wait {
+            return self.take(bytes).map_err(full);
+        }
         let closed = |_| Error::closed("requester");
-        let (call, held) = if self.wait {
-            (
-                self.calls.acquire().await.map_err(closed)?,
-                self.bytes.acquire_many(bytes).await.map_err(closed)?,
-            )
-        } else {
-            (self.calls.try_acquire().map_err(full)?, self.bytes.try_acquire_many(bytes).map_err(full)?)
-        };
+        let call = self.calls.acquire().await.map_err(closed)?;
+        let held = self.bytes.acquire_many(bytes).await.map_err(closed)?;
         // Given back by the place.
         call.forget();
         held.forget();
         Ok(Place { room: self, bytes })
     }
 
+    /// The same, if there is room now.
+    pub(super) fn try_enter(&self, bytes: usize) -> Option<Place<'_>> {
+        self.take(self.bounded(bytes)).ok()
+    }
+
+    fn bounded(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.max_bytes)
+    }
+
+    fn take(&self, bytes: u32) -> Result<Place<'_>, TryAcquireError> {
+        let (call, held) = (self.calls.try_acquire()?, self.bytes.try_acquire_many(bytes)?);
+        call.forget();
+        held.forget();
+        Ok(Place { room: self, bytes })
+    }
     /// Gives the room of one call back.
     pub(super) fn leave(&self, bytes: u32) {
         self.calls.add_permits(1);
@@ -56,6 +62,15 @@ impl Room {
     pub(super) fn close(&self) {
         self.calls.close();
         self.bytes.close();
+    }
+}
+
+fn full(error: TryAcquireError) -> Error {
+    match error {
+        TryAcquireError::Closed => Error::closed("requester"),
+        TryAcquireError::NoPermits => {
+            Error::new(ErrorKind::Full, "as many calls or bytes are in flight as may be").retriable(true)
+        }
     }
 }
 

@@ -131,6 +131,31 @@ fn number(bytes: &[u8]) -> Result<i32, ()> {
     if number < 0 { Err(()) } else { Ok(number) }
 }
 
+/// A number as text.
+#[derive(Debug, Clone, Copy)]
+struct Digits {
+    text: [u8; 20],
+    begin: usize,
+}
+
+impl Digits {
+    fn of(mut number: u64) -> Self {
+        let mut digits = Self { text: [b'0'; 20], begin: 20 };
+        loop {
+            digits.begin -= 1;
+            digits.text[digits.begin] += (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return digits;
+            }
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.text[self.begin..]
+    }
+}
+
 fn decimal(text: &[u8]) -> Option<i64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;

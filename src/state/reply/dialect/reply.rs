@@ -6,7 +6,7 @@ use super::*;
 pub(crate) struct ReplyHead<'a> {
     origin: &'a Origin,
     /// Of a record that is not the whole answer.
-    sequence: Option<String>,
+    sequence: Option<Digits>,
     end: bool,
     error: Option<Failure<'a>>,
     responder: Option<&'a str>,
@@ -15,7 +15,7 @@ pub(crate) struct ReplyHead<'a> {
 
 #[derive(Debug)]
 struct Failure<'a> {
-    status: String,
+    status: Digits,
     message: &'a str,
     /// As NestJS makes it of an exception.
     json: String,
@@ -40,12 +40,12 @@ impl<'a> ReplyHead<'a> {
 
     /// An error; nothing comes after it.
     pub(crate) fn error(origin: &'a Origin, sequence: u64, status: u16, message: &'a str) -> Self {
-        let error = Failure { status: status.to_string(), message, json: nest_error(message) };
+        let error = Failure { status: Digits::of(status.into()), message, json: nest_error(message) };
         Self { error: Some(error), ..Self::last(origin, sequence) }
     }
 
     fn new(origin: &'a Origin, sequence: Option<u64>, end: bool) -> Self {
-        let sequence = sequence.map(|sequence| sequence.to_string());
+        let sequence = sequence.map(Digits::of);
         Self { origin, sequence, end, error: None, responder: None, capabilities: Capabilities::default() }
     }
 
@@ -62,8 +62,8 @@ impl<'a> ReplyHead<'a> {
         let mut headers: HeaderList<'_> = Vec::with_capacity(6);
         match self.origin.dialect {
             Dialect::Native | Dialect::Auto => {
-                let status = self.error.as_ref().map_or("0", |error| &error.status);
-                headers.extend([(ID, id), (STATUS, status.as_bytes())]);
+                let status = self.error.as_ref().map_or(&b"0"[..], |error| error.status.as_bytes());
+                headers.extend([(ID, id), (STATUS, status)]);
                 headers.extend(self.error.as_ref().map(|error| (ERROR, error.message.as_bytes())));
                 headers.extend(self.sequence.as_ref().map(|number| (SEQUENCE, number.as_bytes())));
                 headers.extend(self.responder.map(|name| (RESPONDER, name.as_bytes())));

@@ -43,11 +43,11 @@ const GRANT: &[u8] = b"credit";
 pub(crate) struct RequestHead<'a> {
     id: &'a [u8],
     to: &'a ReplyAddress,
-    deadline: String,
-    timeout: String,
+    deadline: Digits,
+    timeout: Digits,
     stream: bool,
-    credit: Option<String>,
-    attempt: Option<String>,
+    credit: Option<Digits>,
+    attempt: Option<Digits>,
     idempotency_key: Option<&'a [u8]>,
 }
 
@@ -57,8 +57,8 @@ impl<'a> RequestHead<'a> {
         Self {
             id,
             to,
-            deadline: deadline.to_string(),
-            timeout: timeout.to_string(),
+            deadline: Digits::of(u64::try_from(deadline).unwrap_or(0)),
+            timeout: Digits::of(timeout),
             stream: false,
             credit: None,
             attempt: None,
@@ -69,14 +69,14 @@ impl<'a> RequestHead<'a> {
     pub(crate) fn kind(mut self, kind: Kind) -> Self {
         (self.stream, self.credit) = match kind {
             Kind::Unary => (false, None),
-            Kind::Stream { credit } => (true, credit.map(|credit| credit.to_string())),
+            Kind::Stream { credit } => (true, credit.map(|credit| Digits::of(credit.into()))),
         };
         self
     }
 
     /// How many times the request was sent before.
     pub(crate) fn attempt(mut self, attempt: u32) -> Self {
-        self.attempt = (attempt > 0).then(|| attempt.to_string());
+        self.attempt = (attempt > 0).then(|| Digits::of(attempt.into()));
         self
     }
 
