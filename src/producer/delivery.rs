@@ -48,6 +48,11 @@ impl Delivery {
     pub(super) fn new(completion: Arc<Completion>, index: u32, timestamp: i64) -> Self {
         Self { completion, timestamp, index, slot: Slot::NONE }
     }
+
+    /// The same for all that are in one batch, and so settled at the same time; for no others as long as this is kept.
+    pub(crate) fn batch(&self) -> usize {
+        Arc::as_ptr(&self.completion) as usize
+    }
 }
 
 impl Future for Delivery {

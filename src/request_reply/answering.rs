@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::answer::Inner;
 use super::answer_stream::AnswerStream;
-use super::handler::{self, Handler, Outcome};
+use super::handler::{Handler, Outcome, Run};
 use super::running::Line;
 use super::serve::Serving;
 use super::writer::Writer;
@@ -26,32 +26,31 @@ impl Serving {
         self.output.running.control(control);
     }
 
-    pub(super) async fn handle(&self, event: Event) {
+    /// Handles an event; its handler may have begun.
+    pub(super) async fn handle(&self, request: Request, run: Option<Run>) {
         let Some(handler) =
-            self.config.handlers.get(event.topic()).and_then(|handlers| handlers.event.as_ref())
+            self.config.handlers.get(request.topic()).and_then(|handlers| handlers.event.as_ref())
         else {
             return;
         };
-        let request = Request { event, deadline: None };
-        if let Err(refusal) = self.execute(handler, &request).await {
+        if let Err(refusal) = self.execute(handler, &request, run).await {
             tracing::warn!(?refusal, group = %self.config.group, "an event could not be handled");
             self.bury(&request, &refusal).await;
         }
     }
 
-    /// Handles a request. Its caller is heard from this call on, even before the future is polled.
+    /// Handles a request; its handler may have begun. Its caller is heard from this call on, even before the future is polled.
     pub(super) fn answer(
         self: &Arc<Self>,
-        event: Event,
+        request: Request,
         origin: Origin,
-        deadline: Option<Instant>,
         ticket: Ticket,
+        run: Option<Run>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let serving = self.clone();
         // The others have no way to say anything.
         let line = (origin.dialect == Dialect::Native).then(|| self.output.running.enter(&origin.id));
         async move {
-            let request = Request { event, deadline: deadline.map(Instant::into_std) };
             let cancelled = async {
                 match &line {
                     Some(line) => line.cancelled().await,
@@ -60,13 +59,20 @@ impl Serving {
             };
             tokio::select! {
                 biased;
-                () = serving.respond(request, &origin, line.as_ref(), ticket) => {}
+                () = serving.respond(request, &origin, line.as_ref(), ticket, run) => {}
                 () = cancelled => serving.count(|metrics| metrics.cancelled += 1),
             }
         }
     }
 
-    async fn respond(&self, request: Request, origin: &Origin, line: Option<&Line>, ticket: Ticket) {
+    async fn respond(
+        &self,
+        request: Request,
+        origin: &Origin,
+        line: Option<&Line>,
+        ticket: Ticket,
+        run: Option<Run>,
+    ) {
         let Some(handler) =
             self.config.handlers.get(request.topic()).and_then(|handlers| handlers.request.as_ref())
         else {
@@ -82,7 +88,7 @@ impl Serving {
                 return self.settled(origin, sent.map(drop));
             }
         };
-        let sent = match self.execute(handler, &request).await {
+        let sent = match self.execute(handler, &request, run).await {
             Ok(Answers(Inner::One(answer))) => {
                 if let Some(claim) = claim.take() {
                     claim.keep(|kept| kept.push(&answer), None);
@@ -116,11 +122,12 @@ impl Serving {
     }
 
     /// Runs a handler, and again if it says that this may help.
-    async fn execute(&self, handler: &Handler, request: &Request) -> Outcome {
+    async fn execute(&self, handler: &Handler, request: &Request, run: Option<Run>) -> Outcome {
         let options = &self.config.output;
         let mut pause = options.backoff;
+        let mut run = run.unwrap_or_else(|| handler(request.clone()));
         for _ in 0..options.retries {
-            let outcome = handler::run(handler, request.clone()).await;
+            let outcome = run.end().await;
             let late =
                 || request.deadline.is_some_and(|deadline| Instant::now().into_std() + pause >= deadline);
             if !matches!(&outcome, Err(refusal) if refusal.is_retriable()) || late() {
@@ -129,8 +136,9 @@ impl Serving {
             self.count(|metrics| metrics.retried += 1);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(options.backoff * LONGEST_PAUSE);
+            run = handler(request.clone());
         }
-        handler::run(handler, request.clone()).await
+        run.end().await
     }
 
     /// Deals with an error that is more than an answer.
@@ -155,7 +163,7 @@ impl Serving {
         }
     }
 
-    fn settled(&self, origin: &Origin, sent: Result<()>) {
+    pub(super) fn settled(&self, origin: &Origin, sent: Result<()>) {
         let Err(error) = sent else { return self.count(|metrics| metrics.answered += 1) };
         tracing::warn!(%error, group = %self.config.group, "a reply could not be written");
         let routable = self.is_routable(origin);

@@ -9,7 +9,7 @@ use super::answer_stream::AnswerStream;
 use super::{Answer, Answers, FromRequest, IntoAnswers, Refusal, Request, ResponderBuilder};
 
 pub(super) type Outcome = Result<Answers, Refusal>;
-pub(super) type Handler = Box<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send + Sync>;
+pub(super) type Handler = Box<dyn Fn(Request) -> Run + Send + Sync>;
 
 /// What is done with the records of one topic.
 #[derive(Default)]
@@ -24,6 +24,9 @@ impl ResponderBuilder {
     ///
     /// The handler takes a [`Request`], or what is [read from it](FromRequest), and returns [one answer](super::IntoAnswer) or a
     /// [stream of answers](AnswerStream).
+    ///
+    /// A handler begins where requests are read; one that has to wait gets a task of its own. One that keeps its thread holds up the
+    /// requests behind it, once: the next thousand then begin in tasks.
     ///
     /// Handlers of one partition may run side by side and end in any order, unless
     /// [ordered by key](ResponderBuilder::ordered_by_key). A handler may run more than once for a request: its offset is
@@ -63,14 +66,26 @@ where
     Box::new(move |request| {
         let handler = handler.clone();
         // All of the application's code is called inside, where a panic is caught.
-        Box::pin(async move { handler(A::from_request(request)?).await.into_answers() })
+        Run(Box::pin(async move { handler(A::from_request(request)?).await.into_answers() }))
     })
 }
 
-/// Runs a handler to its end, or to its panic: broken application code must not end the responder.
-pub(super) async fn run(handler: &Handler, request: Request) -> Outcome {
-    let mut running = handler(request);
-    std::future::poll_fn(|context| caught(|| running.as_mut().poll(context), Err)).await
+/// A handler at work, up to its end or its panic: broken application code must not end the responder.
+pub(super) struct Run(Pin<Box<dyn Future<Output = Outcome> + Send>>);
+
+impl Run {
+    /// One that has ended.
+    pub(super) fn ended(outcome: Outcome) -> Self {
+        Self(Box::pin(std::future::ready(outcome)))
+    }
+
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        caught(|| self.0.as_mut().poll(context), Err)
+    }
+
+    pub(super) async fn end(mut self) -> Outcome {
+        std::future::poll_fn(|context| self.poll(context)).await
+    }
 }
 
 /// The next item of a stream, or its panic.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
+use super::at_once::AtOnce;
 use super::serve::{Ending, Serving, take};
 use crate::consumer::{Batch, BatchRecords, Consumer, ConsumerEvent, ConsumerHandle, ConsumerRecord};
 use crate::error::{Error, ErrorKind, Result};
@@ -12,6 +13,9 @@ use crate::network::task::TaskSet;
 use crate::state::reply::dialect::read_control;
 use crate::state::reply::intake::Work;
 use crate::topic_partition::TopicPartition;
+
+/// So many requests are begun before others on the thread have a turn: events that are handled at once take no place.
+const TURN: usize = 512;
 
 impl Work for ConsumerRecord {
     fn offset(&self) -> i64 {
@@ -66,6 +70,7 @@ pub(super) async fn serve(ending: Ending, mut consumer: Consumer, handlers: Task
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks
         }),
+        at_once: AtOnce::default(),
         revoking: None,
         outcome: None,
         until: None,
@@ -88,6 +93,7 @@ pub(super) async fn serve(ending: Ending, mut consumer: Consumer, handlers: Task
 struct Reading<'a> {
     serving: &'a Arc<Serving>,
     handlers: &'a TaskSet,
+    at_once: AtOnce,
     consumer: ConsumerHandle,
     /// When to tell the group what is finished, if there is one.
     ticks: Option<Interval>,
@@ -113,7 +119,7 @@ impl Reading<'_> {
                     }
                 });
                 loop {
-                    self.start();
+                    self.start().await;
                     self.give_up_if_idle();
                     if self.is_done() {
                         return;
@@ -130,13 +136,13 @@ impl Reading<'_> {
                     }
                 }
             };
-            self.handle(event);
+            self.handle(event).await;
         }
     }
 
-    fn handle(&mut self, event: Result<Option<ConsumerEvent>>) {
+    async fn handle(&mut self, event: Result<Option<ConsumerEvent>>) {
         match event {
-            Ok(Some(ConsumerEvent::Batch(batch))) => self.put(batch),
+            Ok(Some(ConsumerEvent::Batch(batch))) => self.put(batch).await,
             Ok(Some(ConsumerEvent::Assigned(partitions))) => {
                 self.serving.count(|metrics| metrics.assigned += partitions.len() as u64);
                 for partition in &partitions {
@@ -177,12 +183,12 @@ impl Reading<'_> {
         }
     }
 
-    fn put(&self, batch: Batch) {
+    async fn put(&mut self, batch: Batch) {
         // What it has handed out before it was told to pause is for another.
         if self.outcome.is_none() {
             let (partition, end) = (batch.topic_partition().clone(), batch.next_offset());
             self.serving.state().intake.put(&partition, Rest::Read(batch.records()), end);
-            self.start();
+            self.start().await;
             self.sift(&partition);
             if self.serving.state().intake.pause_if_full(&partition) {
                 let _ = self.consumer.pause(&partition);
@@ -210,12 +216,17 @@ impl Reading<'_> {
     }
 
     /// Starts what may run.
-    fn start(&self) {
-        loop {
+    async fn start(&mut self) {
+        for started in 1.. {
             let taken = self.serving.state().intake.take();
             let Some((ticket, record)) = taken else { break };
-            take(self.serving, self.handlers, ticket, record);
+            take(self.serving, self.handlers, &mut self.at_once, ticket, record);
+            if started % TURN == 0 {
+                self.at_once.settle(self.serving, self.handlers);
+                tokio::task::yield_now().await;
+            }
         }
+        self.at_once.settle(self.serving, self.handlers);
         let resumable = self.serving.state().intake.take_resumable();
         for partition in resumable {
             // An error: it is not this member's any more.

@@ -3,6 +3,7 @@ mod allocator;
 mod answer;
 mod answer_stream;
 mod answering;
+mod at_once;
 mod attempts;
 mod call;
 mod config;

@@ -1,15 +1,17 @@
-//! The task of a responder, and one task for each handler that runs.
+//! What the task of a responder and the handlers share, and how a handler is begun.
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::ResponderMetrics;
+use super::at_once::{Answered, AtOnce};
+use super::handler::Outcome;
 use super::incoming::Event;
 use super::intake::Rest;
 use super::output::Output;
 use super::responder::ResponderBuilder;
+use super::{Request, ResponderMetrics};
 use crate::consumer::ConsumerRecord;
 use crate::error::{Error, Result};
 use crate::network::task::TaskSet;
@@ -111,8 +113,14 @@ impl Drop for Ending {
     }
 }
 
-/// Decides what a record is whose turn has come, and starts its handler.
-pub(super) fn take(serving: &Arc<Serving>, tasks: &TaskSet, ticket: Ticket, record: ConsumerRecord) {
+/// Decides what a record is whose turn has come, and runs its handler: at once, or in a task.
+pub(super) fn take(
+    serving: &Arc<Serving>,
+    tasks: &TaskSet,
+    at_once: &mut AtOnce,
+    ticket: Ticket,
+    record: ConsumerRecord,
+) {
     let mut open = Open { serving: serving.clone(), ticket, done: true };
     let Some(handlers) = serving.config.handlers.get(record.topic()) else {
         return serving.count(|metrics| metrics.unhandled += 1);
@@ -121,38 +129,53 @@ pub(super) fn take(serving: &Arc<Serving>, tasks: &TaskSet, ticket: Ticket, reco
         Some(_) => read_request(record.headers()),
         None => Asked::Event,
     };
-    let origin = match asked {
-        Asked::Event if handlers.event.is_some() => None,
-        Asked::Event => return serving.count(|metrics| metrics.unhandled += 1),
-        Asked::Request(origin) if allowed(serving, &origin) => Some(origin),
-        Asked::Request(_) | Asked::Unanswerable => return serving.count(|metrics| metrics.unanswerable += 1),
-        Asked::Control(control) => return serving.control(&control),
+    let (origin, handler) = match (asked, &handlers.request, &handlers.event) {
+        (Asked::Event, _, Some(handler)) => (None, handler),
+        (Asked::Event, _, None) => return serving.count(|metrics| metrics.unhandled += 1),
+        (Asked::Request(origin), Some(handler), _) if allowed(serving, &origin) => (Some(origin), handler),
+        (Asked::Control(control), ..) => return serving.control(&control),
+        (Asked::Request(_) | Asked::Unanswerable, ..) => {
+            return serving.count(|metrics| metrics.unanswerable += 1);
+        }
     };
-    let mut deadline = None;
+    let (now, mut deadline) = (Instant::now(), None);
     if let Some(origin) = &origin {
         let Some(left) = serving.left(origin, &record) else {
             return serving.count(|metrics| metrics.expired += 1);
         };
-        deadline = left.and_then(|left| Instant::now().checked_add(left));
+        deadline = left.and_then(|left| now.checked_add(left));
     }
     serving.count(|metrics| match origin {
         Some(_) => metrics.requests += 1,
         None => metrics.events += 1,
     });
     open.done = false;
-    let event = Event { record };
+    let request = Request { event: Event { record }, deadline: deadline.map(Instant::into_std) };
     let Some(origin) = origin else {
-        tasks.spawn(async move {
-            open.serving.handle(event).await;
+        let run = match at_once.run(now, handler, &request, |outcome| outcome.map(drop).map_err(Err)) {
+            Ok(()) => return open.close(),
+            Err(run) => run,
+        };
+        tasks.spawn(Box::pin(async move {
+            open.serving.handle(request, run).await;
             open.close();
-        });
+        }));
         return;
     };
-    let answering = serving.answer(event, origin, deadline, ticket);
-    tasks.spawn(async move {
+    // Whether it was answered before may have to be waited for.
+    let remembers = serving.config.output.dedupe.is_some();
+    let answer = |outcome: Outcome| serving.answer_at_once(&origin, outcome);
+    let run = match if remembers { Err(None) } else { at_once.run(now, handler, &request, answer) } {
+        Ok((answer, delivery)) => {
+            return at_once.answered(Answered { open, origin, deadline, answer, delivery });
+        }
+        Err(run) => run,
+    };
+    let answering = serving.answer(request, origin, ticket, run);
+    tasks.spawn(Box::pin(async move {
         answering.await;
         open.close();
-    });
+    }));
 }
 
 impl Serving {
@@ -179,15 +202,15 @@ fn allowed(serving: &Serving, origin: &Origin) -> bool {
 }
 
 /// A record that is worked on. One whose task was ended before its time is not done: somebody else does it.
-struct Open {
+pub(super) struct Open {
     serving: Arc<Serving>,
-    ticket: Ticket,
+    pub(super) ticket: Ticket,
     done: bool,
 }
 
 impl Open {
     /// It was dealt with to the end.
-    fn close(mut self) {
+    pub(super) fn close(mut self) {
         self.done = true;
     }
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::answer::Inner;
 use super::answer_stream::AnswerStream;
 use super::answering::Kept;
-use super::handler::poll_item;
+use super::handler::{Outcome, poll_item};
 use super::running::Line;
 use super::serve::Serving;
-use super::{Answer, Refusal, Status};
+use super::{Answer, Answers, Refusal, Status};
 use crate::error::{Error, ErrorKind, Result};
 use crate::producer::Delivery;
 use crate::protocol::error_code::ErrorCode;
@@ -33,12 +34,39 @@ const HOLD: Duration = Duration::from_millis(100);
 const MESSAGE_LIMIT: usize = 16 << 10;
 
 impl Serving {
+    /// Hands the only answer to the producer, if that takes no waiting.
+    pub(super) fn answer_at_once(
+        &self,
+        origin: &Origin,
+        outcome: Outcome,
+    ) -> Result<(Answer, Delivery), Outcome> {
+        let answer = match (outcome, origin.kind) {
+            (Ok(Answers(Inner::One(answer))), Kind::Unary) => answer,
+            (outcome, _) => return Err(outcome),
+        };
+        let head = ReplyHead::last(origin, 0).responder(&self.output.name, self.output.capabilities);
+        match self.producer().topic(&origin.topic).send_at_once(&record(origin, &answer, &head)) {
+            Some(delivery) => Ok((answer, delivery)),
+            None => Err(Ok(Answers(Inner::One(answer)))),
+        }
+    }
+
     /// Whether the place that a caller wants its replies at is there, as far as is known.
     pub(super) fn is_routable(&self, origin: &Origin) -> bool {
         let cluster = self.config.client.core().cluster();
         let count = cluster.topic(&origin.topic).map_or(0, |topic| topic.partitions.len());
         usize::try_from(origin.partition.unwrap_or(0)).is_ok_and(|partition| partition < count)
     }
+}
+
+/// A record of an answer, as it goes to the caller.
+fn record<'a>(origin: &Origin, answer: &'a Answer, head: &'a ReplyHead<'_>) -> Record<'a> {
+    let mut record = Record::tombstone();
+    (record.key, record.value) = (answer.key.as_deref(), answer.value.as_deref());
+    record.partition = origin.partition;
+    record.headers.extend(answer.headers.iter().map(|(name, value)| (&name[..], Some(&value[..]))));
+    record.headers.extend(head.headers().into_iter().map(|(name, value)| (name.as_bytes(), Some(value))));
+    record
 }
 
 pub(super) struct Writer<'a> {
@@ -73,6 +101,12 @@ impl<'a> Writer<'a> {
     /// Writes the only answer.
     pub(super) async fn one(&mut self, answer: &Answer) -> Result<()> {
         let sent = self.last(answer).await;
+        self.or_too_large(sent).await
+    }
+
+    /// Does what can be done about the only answer, which was written and refused.
+    pub(super) async fn one_failed(&mut self, answer: &Answer, error: Error) -> Result<()> {
+        let sent = self.or_again(Part::Last(answer), Err(error)).await;
         self.or_too_large(sent).await
     }
 
@@ -176,8 +210,13 @@ impl<'a> Writer<'a> {
         let alone = self.sequence == 0;
         self.put(part).await?;
         let sent = self.settle().await;
+        if alone { self.or_again(part, sent).await } else { sent }
+    }
+
+    /// The only record is written once more if it may be in the log and is still waited for.
+    async fn or_again(&mut self, part: Part<'_>, sent: Result<()>) -> Result<()> {
         let awaited = self.deadline.is_none_or(|deadline| Instant::now() < deadline);
-        if alone && awaited && sent.as_ref().is_err_and(Error::maybe_written) {
+        if awaited && sent.as_ref().is_err_and(Error::maybe_written) {
             // Twice in the log hurts nobody, not to be there does.
             self.put(part).await?;
             return self.settle().await;
@@ -226,12 +265,7 @@ impl<'a> Writer<'a> {
             }
         };
         let head = head.responder(&output.name, output.capabilities);
-        let mut record = Record::tombstone();
-        (record.key, record.value) = (answer.key.as_deref(), answer.value.as_deref());
-        record.partition = origin.partition;
-        record.headers.extend(answer.headers.iter().map(|(name, value)| (&name[..], Some(&value[..]))));
-        record.headers.extend(head.headers().into_iter().map(|(name, value)| (name.as_bytes(), Some(value))));
-        let delivery = self.send(record).await?;
+        let delivery = self.send(record(origin, answer, &head)).await?;
         self.unsettled.push_back((sequence, delivery));
         self.sequence += 1;
         if self.unsettled.len() > AHEAD {

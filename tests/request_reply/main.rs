@@ -1,4 +1,5 @@
 //! What request-reply promises, against the embedded broker.
+mod at_once;
 mod attempts;
 mod calls;
 mod controls;

@@ -24,7 +24,10 @@ impl Answerer {
                 book.ran(token);
                 let (work, items) = work.split_once(' ').ok_or("no items")?;
                 let (work, items): (u64, u32) = (work.parse()?, items.parse()?);
-                tokio::time::sleep(Duration::from_millis(work)).await;
+                // Every other one that has little to do has nothing to wait for.
+                if work > 50 || token % 2 == 1 {
+                    tokio::time::sleep(Duration::from_millis(work)).await;
+                }
                 if items == 0 {
                     return answer(token).into_answers();
                 }
