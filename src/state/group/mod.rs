@@ -216,7 +216,7 @@ impl Group {
                 let Some(classic) = self.membership.classic() else { return };
                 match reaction {
                     Reaction::Accept => {
-                        let joined = classic.joined(now, &answer);
+                        let joined = classic.joined(now, &answer, &mut self.events);
                         self.go_on(joined);
                         self.events.push_back(Event::Topics);
                     }

@@ -34,7 +34,18 @@ impl Classic {
         (self.state, self.probe) = (State::Unjoined, false);
     }
 
-    pub(in super::super) fn joined(&mut self, now: Instant, answer: &JoinGroupResponse) -> Result<()> {
+    pub(in super::super) fn joined(
+        &mut self,
+        now: Instant,
+        answer: &JoinGroupResponse,
+        events: &mut VecDeque<Event>,
+    ) -> Result<()> {
+        // A round does not put a static member out that does not come to it. What it had since it joined last nobody knew of there, and
+        // somebody else may have been given it.
+        let known = self.identity.generation;
+        if self.settings.instance.is_some() && known >= 0 && answer.generation_id.saturating_sub(known) > 1 {
+            self.lose(events);
+        }
         self.identity =
             Identity { generation: answer.generation_id, member: answer.member_id.as_str().into() };
         (self.failures, self.progress) = (0, Progress::Joined);

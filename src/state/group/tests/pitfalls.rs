@@ -252,3 +252,22 @@ fn metadata_that_was_not_asked_for_just_now_delayed_every_round() {
     trace.leads(1, &[("me", subscription(&["t"], &[], -1))]);
     assert_eq!(trace.waiting(), ["sync"], "what is known of the topic is enough");
 }
+
+#[test]
+fn a_static_member_that_a_round_did_without_kept_what_others_had_been_given_in_it() {
+    let settings = || Settings { instance: Some("i".into()), ..cooperative() };
+    for (generation, told) in [(2, &[][..]), (3, &["lost 0 1"])] {
+        let mut trace = Trace::stable(settings(), &[0, 1]);
+        trace.pass(3 * SECOND);
+        trace.beats(ErrorCode::REBALANCE_IN_PROGRESS);
+        trace.joined(generation);
+        assert_eq!(trace.told(), told, "generation {generation} after 1");
+        trace.synced(&[0]);
+    }
+    // Any other would have been put out: it only missed an answer.
+    let mut trace = Trace::stable(cooperative(), &[0, 1]);
+    trace.pass(3 * SECOND);
+    trace.beats(ErrorCode::REBALANCE_IN_PROGRESS);
+    trace.joined(3);
+    assert_eq!(trace.told(), [""; 0]);
+}
