@@ -54,7 +54,7 @@ const LONGEST: usize = 500;
 /// Lines of code of the client and of everything with the embedded broker: without tests, comments and blank lines. They were 15,000 and
 /// 20,000 before there were groups, which are near 5,500 with both protocols and the assignors, and near 2,800 in the embedded broker; 4,500 more are for
 /// request-reply as a whole.
-const CLIENT: usize = 25_500;
+const CLIENT: usize = 25_700;
 const LIBRARY: usize = 32_500;
 
 const BANNED: &[(&str, &str)] = &[
