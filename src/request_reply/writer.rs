@@ -14,6 +14,7 @@ use super::running::Line;
 use super::serve::Serving;
 use super::{Answer, Answers, Refusal, Status};
 use crate::error::{Error, ErrorKind, Result};
+use crate::partitioner::murmur2;
 use crate::producer::Delivery;
 use crate::protocol::error_code::ErrorCode;
 use crate::record::Record;
@@ -57,6 +58,13 @@ impl Serving {
         let count = cluster.topic(&origin.topic).map_or(0, |topic| topic.partitions.len());
         usize::try_from(origin.partition.unwrap_or(0)).is_ok_and(|partition| partition < count)
     }
+
+    /// One for a caller that reads all of them: always the same, as long as the topic does not grow.
+    fn any_partition(&self, origin: &Origin) -> i32 {
+        let cluster = self.config.client.core().cluster();
+        let count = cluster.topic(&origin.topic).map_or(1, |topic| topic.partitions.len().max(1));
+        i32::try_from(murmur2(&origin.id) as usize % count).unwrap_or(0)
+    }
 }
 
 /// A record of an answer, as it goes to the caller.
@@ -76,6 +84,8 @@ pub(super) struct Writer<'a> {
     deadline: Option<Instant>,
     /// Of the next record.
     sequence: u64,
+    /// Where the records go, if there are several and the caller reads all partitions: only those of one are read in order.
+    partition: Option<i32>,
     unsettled: VecDeque<(u64, Delivery)>,
 }
 
@@ -95,7 +105,7 @@ impl<'a> Writer<'a> {
         deadline: Option<Instant>,
         ticket: Ticket,
     ) -> Self {
-        Self { serving, origin, ticket, deadline, sequence: 0, unsettled: VecDeque::new() }
+        Self { serving, origin, ticket, deadline, sequence: 0, partition: None, unsettled: VecDeque::new() }
     }
 
     /// Writes the only answer.
@@ -265,7 +275,12 @@ impl<'a> Writer<'a> {
             }
         };
         let head = head.responder(&output.name, output.capabilities);
-        let delivery = self.send(record(origin, answer, &head)).await?;
+        let mut record = record(origin, answer, &head);
+        if origin.partition.is_none() && (sequence > 0 || matches!(part, Part::Item(_))) {
+            let any = || self.serving.any_partition(origin);
+            record.partition = Some(*self.partition.get_or_insert_with(any));
+        }
+        let delivery = self.send(record).await?;
         self.unsettled.push_back((sequence, delivery));
         self.sequence += 1;
         if self.unsettled.len() > AHEAD {

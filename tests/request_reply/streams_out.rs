@@ -1,7 +1,7 @@
 //! Streams of answers, as they stand in the log, and what callers say meanwhile.
 use crate::wire::Wire;
 use crate::*;
-use milena::{AnswerStream, ResponderBuilder};
+use milena::{AnswerStream, ReplyAllocator, ResponderBuilder};
 
 /// Counts to the number that was asked for, then does what the word behind it says.
 fn counter(stage: &Stage) -> ResponderBuilder {
@@ -186,4 +186,33 @@ async fn a_caller_that_cancels_stops_the_handler() {
     begun.notified().await;
     assert_eq!(responder.metrics().cancelled, 1);
     assert!(wire.is_quiet().await, "nobody is answered");
+}
+
+#[tokio::test]
+async fn items_for_a_caller_that_reads_all_partitions_went_to_several_and_came_out_of_order() {
+    let stage = Stage::new(1).await;
+    let large = async |_: Request| {
+        Ok::<_, Refusal>(AnswerStream::written_by(async move |mut items| {
+            for number in 0..40u8 {
+                items.send(vec![number; 50_000]).await;
+            }
+            Ok(())
+        }))
+    };
+    let _large = stage.client.responder("large").on_request("sum", large).start().await.unwrap();
+    let build = stage.client.requester().reply_topic(REPLIES).allocator(ReplyAllocator::broadcast());
+    let requester = build.build().await.unwrap();
+    let mut partitions = std::collections::BTreeSet::new();
+    for _ in 0..8 {
+        let (mut stream, mut count) = (requester.stream("sum", "").timeout(LONG).await.unwrap(), 0);
+        let mut of_one = std::collections::BTreeSet::new();
+        while let Some(reply) = stream.next().await.unwrap() {
+            assert_eq!(reply.value()[0], count);
+            count += 1;
+            of_one.insert(reply.record().partition());
+        }
+        assert_eq!((count, of_one.len()), (40, 1), "{of_one:?}");
+        partitions.extend(of_one);
+    }
+    assert!(partitions.len() > 1, "not all calls on one");
 }
