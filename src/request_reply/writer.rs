@@ -14,7 +14,6 @@ use super::running::Line;
 use super::serve::Serving;
 use super::{Answer, Answers, Refusal, Status};
 use crate::error::{Error, ErrorKind, Result};
-use crate::partitioner::murmur2;
 use crate::producer::Delivery;
 use crate::protocol::error_code::ErrorCode;
 use crate::record::Record;
@@ -63,7 +62,9 @@ impl Serving {
     fn any_partition(&self, origin: &Origin) -> i32 {
         let cluster = self.config.client.core().cluster();
         let count = cluster.topic(&origin.topic).map_or(1, |topic| topic.partitions.len().max(1));
-        i32::try_from(murmur2(&origin.id) as usize % count).unwrap_or(0)
+        let hash =
+            origin.id.iter().fold(0, |hash: usize, byte| hash.wrapping_mul(31).wrapping_add((*byte).into()));
+        i32::try_from(hash % count).unwrap_or(0)
     }
 }
 
